@@ -1,0 +1,65 @@
+//! The sending half of the Session-Sender: T1, as late as software can take it.
+
+use dt_common::checksum::fold;
+use dt_common::map::{Config, Reason};
+use dt_common::wire::{BASE_LEN, DtTlv, PROBE_LEN, SenderPacket};
+
+use crate::headers::{self, Datagram, UDP_LEN};
+use crate::packet::Frame;
+use crate::sum::{self, BASE_HEAD, PROBE_HEAD};
+use crate::wide::{read16, read64, write16, write64};
+use crate::{clock, maps};
+
+/// Writes T1 into a probe of ours; anything else under our mark is left as it is.
+#[inline(always)]
+pub fn stamp<F: Frame>(frame: &mut F) {
+    let Some(config) = maps::config() else {
+        return;
+    };
+    let Some(datagram) = headers::outgoing(frame, config) else {
+        return;
+    };
+    if (datagram.udp_len as usize) < BASE_HEAD {
+        return;
+    }
+    let head = if datagram.udp_len as usize >= PROBE_HEAD {
+        PROBE_LEN
+    } else {
+        BASE_LEN
+    };
+    if !frame.pull((datagram.l4 + UDP_LEN + head) as u32) {
+        return;
+    }
+    write(frame, &datagram, config);
+}
+
+#[inline(always)]
+fn write<F: Frame>(frame: &mut F, datagram: &Datagram, config: &Config) -> Option<()> {
+    let stamp = datagram.l4 + UDP_LEN;
+    let mut difference = 0;
+    if datagram.udp_len as usize >= PROBE_HEAD {
+        let tlv = frame.at_mut::<DtTlv>(stamp + BASE_LEN)?;
+        if tlv.is_ours() {
+            let generation = (config.clock_generation as u16).to_be();
+            difference = u64::from(!read16(&tlv.sender_generation)) + u64::from(generation);
+            write16(&mut tlv.sender_generation, generation);
+        }
+    }
+    let packet = frame.at_mut::<SenderPacket>(stamp)?;
+    let old = sum::halves(read64(&packet.timestamp)) + u64::from(read16(&packet.error_estimate));
+    let now = clock::now();
+    if now >= config.lease_until_ns {
+        maps::count(Reason::UnstampedLease);
+        return None;
+    }
+    let (timestamp, estimate) = (
+        clock::wall(config, now).0.to_be(),
+        config.error_estimate.to_be(),
+    );
+    write64(&mut packet.timestamp, timestamp);
+    write16(&mut packet.error_estimate, estimate);
+    difference += sum::halves(timestamp) + u64::from(estimate) + u64::from(!fold(old));
+    frame.repair_checksum(datagram.l4 + 6, u32::from(fold(difference)));
+    maps::count(Reason::Stamped);
+    Some(())
+}
