@@ -89,7 +89,7 @@ pub fn admit(
     let allowed = if config.flags & ConfigFlags::ALLOW_ALL != 0 {
         Allowed {
             member: Allowed::NO_MEMBER,
-            flags: 0,
+            flags: AllowedFlags::LOW_PORTS,
         }
     } else {
         maps::allowed(source).ok_or(Refusal::Drop(Reason::NotAllowed))?
