@@ -39,6 +39,13 @@ pub const GUEST_SSIDS: u16 = 256;
 pub const MAX_GUESTS: u16 = 4;
 /// Interfaces of one node.
 pub const MAX_IFACES: u32 = 1024;
+/// Where an interface's entry stands in `IFACES` and `PROOFS`. Two interfaces of one slot cannot both be used.
+#[must_use]
+#[inline(always)]
+pub const fn iface_slot(ifindex: u32) -> u32 {
+    ifindex % MAX_IFACES
+}
+
 /// Own addresses on which a node answers.
 pub const MAX_LOCALS: usize = 8;
 /// Foreign sessions and sources that are remembered.
@@ -56,9 +63,9 @@ pub const GUEST_RING_BYTES: u32 = 1 << 17;
 pub mod names {
     /// [`super::Config`], one entry.
     pub const CONFIG: &str = "CONFIG";
-    /// [`super::Iface`] by interface slot.
+    /// [`super::Iface`] by [`super::iface_slot`].
     pub const IFACES: &str = "IFACES";
-    /// [`super::Proof`] by interface slot.
+    /// [`super::Proof`] by [`super::iface_slot`].
     pub const PROOFS: &str = "PROOFS";
     /// [`super::Target`] by SSID.
     pub const TARGETS: &str = "TARGETS";
@@ -133,7 +140,7 @@ impl ConfigFlags {
     pub const STATELESS: u32 = 0x02;
 }
 
-/// One interface, by the slot that its programs were loaded with.
+/// One interface, at [`iface_slot`].
 #[repr(C)]
 #[derive(
     Clone, Copy, Debug, Default, Eq, PartialEq, FromBytes, Immutable, IntoBytes, KnownLayout,
@@ -169,7 +176,7 @@ impl IfaceFlags {
     pub const CHECKSUM_FULL: u32 = 0x01;
 }
 
-/// State of the proof that XDP_TX reaches the wire, by interface slot.
+/// State of the proof that `XDP_TX` reaches the wire, at [`iface_slot`].
 #[repr(C)]
 #[derive(
     Clone, Copy, Debug, Default, Eq, PartialEq, FromBytes, Immutable, IntoBytes, KnownLayout,

@@ -20,7 +20,7 @@ pub fn collect<F: Frame>(
     config: &Config,
 ) -> Result<Verdict, Refusal> {
     let received_ns = clock::now();
-    let flags = Datagram::acting_flags::<F>().ok_or(Refusal::NotOurs)?;
+    let flags = Datagram::acting_flags(frame).ok_or(Refusal::NotOurs)?;
     // Without an agent nobody reads the rings: the socket, if there is one, is the better place.
     if received_ns >= config.lease_until_ns {
         return Err(Refusal::NotOurs);

@@ -10,14 +10,11 @@ use dt_common::event::ReplyEvent;
 use dt_common::map::{
     Address, AddressWords, Allowed, COUNTER_SLOTS, Config, FIRST_GUEST_SSID, ForeignKey,
     GUEST_RING_BYTES, Iface, MAX_FOREIGN, MAX_IFACES, MAX_MEMBERS, MAX_PREFIXES, MAX_SOURCE_PORTS,
-    MAX_TARGETS, PREFIX_BITS, Proof, RING_BYTES, Reason, Session, Target,
+    MAX_TARGETS, PREFIX_BITS, Proof, RING_BYTES, Reason, Session, Target, iface_slot,
 };
 
 use crate::atomic::Word;
 
-/// Slot of this program's interface in `IFACES`, set by the loader.
-#[unsafe(no_mangle)]
-static IFACE_SLOT: Global<u32> = Global::new(0);
 /// Mark of our sockets' packets, set by the loader.
 #[unsafe(no_mangle)]
 pub static PROBE_MARK: Global<u32> = Global::new(0);
@@ -71,18 +68,19 @@ pub fn config() -> Option<&'static Config> {
     Some(unsafe { &*config })
 }
 
-/// This interface's entry.
+/// An interface's entry; `None` when the agent does not know it.
 #[inline(always)]
-pub fn iface() -> Option<&'static Iface> {
-    let iface = IFACES.get_ptr(IFACE_SLOT.load())?;
+pub fn iface(ifindex: u32) -> Option<&'static Iface> {
+    let iface = IFACES.get_ptr(iface_slot(ifindex))?;
     // SAFETY: as for `config`.
-    Some(unsafe { &*iface })
+    let iface = unsafe { &*iface };
+    (iface.ifindex == ifindex).then_some(iface)
 }
 
-/// This interface's proof, to be written by the one frame that turns or proves it.
+/// An interface's proof, to be written by the one frame that turns or proves it.
 #[inline(always)]
-pub fn proof() -> Option<*mut Proof> {
-    PROOFS.get_ptr_mut(IFACE_SLOT.load())
+pub fn proof(ifindex: u32) -> Option<*mut Proof> {
+    PROOFS.get_ptr_mut(iface_slot(ifindex))
 }
 
 /// Adds one to a reason's counter.

@@ -27,6 +27,8 @@ pub trait Frame {
     /// Whether checksums are repaired by the kernel, which knows if they are complete (`ip_summed`).
     const KERNEL_CHECKSUM: bool;
 
+    /// The interface it came by.
+    fn ifindex(&self) -> u32;
     /// First byte.
     fn start(&self) -> usize;
     /// Behind the last byte of the linear part.
@@ -78,6 +80,11 @@ impl Frame for XdpFrame<'_> {
     const KERNEL_CHECKSUM: bool = false;
 
     #[inline(always)]
+    fn ifindex(&self) -> u32 {
+        self.0.ingress_ifindex() as u32
+    }
+
+    #[inline(always)]
     fn start(&self) -> usize {
         pointer::<0>(self.0.ctx.cast())
     }
@@ -118,6 +125,12 @@ impl Frame for SkbFrame<'_> {
     const TLV_FLAG: u8 = DtFlags::REFLECTOR_TC;
     const EVENT_FLAG: u8 = 0;
     const KERNEL_CHECKSUM: bool = true;
+
+    #[inline(always)]
+    fn ifindex(&self) -> u32 {
+        // SAFETY: a plain load from the program's context.
+        unsafe { (*self.0.skb.skb).ifindex }
+    }
 
     #[inline(always)]
     fn start(&self) -> usize {

@@ -50,14 +50,14 @@ struct Discovery {
 /// Turns a neighbour's answer into a question of ours, or notes that ours was answered.
 #[inline(always)]
 pub fn turn<F: Frame>(frame: &mut F, neighbour: Neighbour) -> Verdict {
-    let Some(iface) = maps::iface() else {
+    let Some(iface) = maps::iface(frame.ifindex()) else {
         return Verdict::Untouched;
     };
     // Only XDP_TX needs a proof: tc redirects through the ordinary transmit path.
     if iface.proof_round == 0 || F::KERNEL_CHECKSUM {
         return Verdict::Untouched;
     }
-    let Some(proof) = maps::proof() else {
+    let Some(proof) = maps::proof(frame.ifindex()) else {
         return Verdict::Untouched;
     };
     // SAFETY: the map's value; answers of one neighbour arrive one after the other, and a lost race costs one round.

@@ -53,7 +53,7 @@ pub fn reflect<F: Frame>(
     config: &Config,
 ) -> Result<Verdict, Refusal> {
     let received_ns = clock::now();
-    let flags = Datagram::acting_flags::<F>().ok_or(Refusal::NotOurs)?;
+    let flags = Datagram::acting_flags(frame).ok_or(Refusal::NotOurs)?;
     let (source, destination) = datagram.addresses(frame).ok_or(Refusal::NotOurs)?;
     if !policy::is_local(config, &destination) {
         return Err(Refusal::NotOurs);

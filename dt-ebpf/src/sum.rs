@@ -10,7 +10,7 @@ use dt_common::checksum::{fold, udp_form};
 
 use crate::headers::{Datagram, Ipv4, Ipv6, MAX_UDP_LEN, UDP_LEN, Udp};
 use crate::packet::Frame;
-use crate::wide::{read16, read32, read64};
+use crate::wide::{opaque, read16, read32, read64};
 
 /// Bytes of a base packet behind its UDP header.
 pub const BASE_HEAD: usize = UDP_LEN + dt_common::wire::BASE_LEN;
@@ -121,22 +121,6 @@ fn piece<F: Frame, const N: usize>(frame: &F, start: usize, len: usize, sum: u64
         sum,
         frame.at::<[u8; N]>(start + (opaque(len) & (MAX_TAIL & !(2 * N - 1))))?,
     ))
-}
-
-/// The same number, of which the compiler knows nothing: it shall not express one part's start by another's end.
-#[inline(always)]
-fn opaque(number: usize) -> usize {
-    #[cfg(target_arch = "bpf")]
-    {
-        let same: usize;
-        // SAFETY: copies a register.
-        unsafe {
-            core::arch::asm!("{same} = {number}", same = out(reg) same, number = in(reg) number, options(nostack, nomem, preserves_flags));
-        }
-        same
-    }
-    #[cfg(not(target_arch = "bpf"))]
-    number
 }
 
 /// Sum of the pseudo-header (RFC 768, RFC 8200 section 8.1). Swapping the addresses does not change it.

@@ -77,3 +77,19 @@ pub fn be32<T: Unaligned + Copy>(field: &T) -> u32 {
 pub fn be64<T: Unaligned + Copy>(field: &T) -> u64 {
     u64::from_be(read64(field))
 }
+
+/// The same number, of which the compiler knows nothing.
+#[inline(always)]
+pub fn opaque(number: usize) -> usize {
+    #[cfg(target_arch = "bpf")]
+    {
+        let same: usize;
+        // SAFETY: copies a register.
+        unsafe {
+            core::arch::asm!("{same} = {number}", same = out(reg) same, number = in(reg) number, options(nostack, nomem, preserves_flags));
+        }
+        same
+    }
+    #[cfg(not(target_arch = "bpf"))]
+    number
+}
