@@ -26,9 +26,10 @@ macro_rules! width {
             #[cfg(target_arch = "bpf")]
             #[inline(always)]
             unsafe fn fetch_add(at: *mut Self, by: Self) -> Self {
-                use core::intrinsics::{AtomicOrdering::Relaxed, atomic_xadd};
+                // Not `Relaxed`: for that LLVM 22 emits an add without BPF_FETCH and takes the operand for the result.
+                use core::intrinsics::{AtomicOrdering::AcqRel, atomic_xadd};
                 // SAFETY: promised by the caller.
-                unsafe { atomic_xadd::<_, _, { Relaxed }>(at, by) }
+                unsafe { atomic_xadd::<_, _, { AcqRel }>(at, by) }
             }
 
             #[cfg(target_arch = "bpf")]

@@ -72,7 +72,7 @@ impl Method {
 }
 
 impl Counters {
-    /// Probes lost in any direction, those that came back late included.
+    /// Probes lost in any direction.
     #[must_use]
     pub fn lost(&self) -> u64 {
         self.lost_forward
@@ -105,6 +105,8 @@ impl Counters {
             not_admitted,
             peer_restarted,
             straddled,
+            departed,
+            late_after_loss,
         } = *other;
         for (total, more) in [
             (&mut self.asked, asked),
@@ -126,6 +128,8 @@ impl Counters {
             (&mut self.not_admitted, not_admitted),
             (&mut self.peer_restarted, peer_restarted),
             (&mut self.straddled, straddled),
+            (&mut self.departed, departed),
+            (&mut self.late_after_loss, late_after_loss),
         ] {
             *total = total.saturating_add(more);
         }

@@ -1,0 +1,403 @@
+//! Sends probes in batches through one socket for each own address and source port.
+//!
+//! What is known about a target is encoded once; a probe costs one copy of 96 bytes, one number, and its share of a
+//! system call. What cannot be sent is reported probe by probe, because a local failure is not loss.
+
+use std::io::IoSlice;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use dt_common::time::MonoNanos;
+use rustix::io::Errno;
+use rustix::net::{MMsgHdr, SendAncillaryBuffer, SendFlags, sendmmsg};
+
+use super::flights::Flight;
+use super::open::{OpenError, ProbeSocket, SocketOptions};
+use super::targets::{Entry, Target, TargetError, Targets};
+use super::template::{Head, UserStamp};
+use crate::adapters::clock::{self, ClockState, SharedClock};
+
+/// Probes in one system call.
+pub const MAX_BATCH: usize = 64;
+
+/// One probe to send.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Probe {
+    /// Whom to: the target set under this SSID.
+    pub ssid: u16,
+    /// Which of the source ports in [`SocketOptions::ports`].
+    pub slot: u16,
+    /// Sequence number.
+    pub seq: u32,
+    /// Whether the time at which user space handed it over is wanted, to be compared with what the kernel measures. Such
+    /// a probe begins a system call of its own, so that it waits for no other.
+    pub timed: bool,
+}
+
+/// What became of a batch. To be used again: it keeps its memory.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct SendReport {
+    /// Probes that the kernel took.
+    pub sent: u32,
+    /// Probes that it did not.
+    pub failed: Vec<Failed>,
+    /// When the timed ones were handed over.
+    pub timed: Vec<Sent>,
+}
+
+/// A probe that was not sent.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Failed {
+    /// Its place in the batch.
+    pub index: usize,
+    /// Why.
+    pub failure: SendFailure,
+}
+
+/// A timed probe that was handed over.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Sent {
+    /// Its place in the batch.
+    pub index: usize,
+    /// When, on the monotonic clock.
+    pub at: MonoNanos,
+}
+
+/// Why a probe was not sent.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Hash, thiserror::Error)]
+pub enum SendFailure {
+    /// No target of this SSID, or no socket of this slot.
+    #[error("the target or the source port is not known")]
+    Unknown,
+    /// The socket's or the machine's buffers are full.
+    #[error("no buffer is left to send with")]
+    Congested,
+    /// No route, no interface, or the own address went away.
+    #[error("there is no route from here")]
+    Unreachable,
+    /// A firewall rule of this host or a missing privilege.
+    #[error("this host forbids it")]
+    Forbidden,
+    /// Longer than the interface's MTU.
+    #[error("the probe is longer than the interface allows")]
+    TooLong,
+    /// Something else.
+    #[error("system error {0}")]
+    Other(i32),
+}
+
+/// The sockets that probes leave by, and the targets they go to.
+#[derive(Debug)]
+pub struct ProbeSockets {
+    sockets: Vec<Arc<ProbeSocket>>,
+    ports: usize,
+    targets: Arc<RwLock<Targets>>,
+    stamping: Option<SharedClock>,
+    order: Vec<(usize, usize)>,
+    heads: Vec<Head>,
+}
+
+impl ProbeSockets {
+    /// Opens one socket for each own address and source port.
+    ///
+    /// With `stamping`, user space writes T1 into each probe and asks the kernel for a better one; without, that is left
+    /// to the program on the egress.
+    ///
+    /// # Errors
+    /// Any of the sockets is not to be had: none is open then.
+    pub fn open(options: &SocketOptions, stamping: Option<SharedClock>) -> Result<Self, OpenError> {
+        let mut sockets = Vec::new();
+        for local in &options.locals {
+            for &port in &options.ports {
+                let mut bound = *local;
+                bound.set_port(port);
+                let socket = ProbeSocket::open(bound, options, stamping.is_some())?;
+                sockets.push(Arc::new(socket));
+            }
+        }
+        if sockets.is_empty() {
+            return Err(OpenError::Nothing);
+        }
+        Ok(Self {
+            sockets,
+            ports: options.ports.len(),
+            targets: Arc::default(),
+            stamping,
+            order: Vec::with_capacity(MAX_BATCH),
+            heads: Vec::with_capacity(MAX_BATCH),
+        })
+    }
+
+    /// The source port of `slot` on own address number `local`.
+    #[must_use]
+    pub fn port(&self, local: usize, slot: u16) -> Option<u16> {
+        let index = self.index(local, slot)?;
+        self.sockets.get(index).map(|socket| socket.local().port())
+    }
+
+    /// The sockets, own address by own address and within that port by port.
+    #[must_use]
+    pub fn sockets(&self) -> &[Arc<ProbeSocket>] {
+        &self.sockets
+    }
+
+    /// Makes `target` the one that probes with this SSID go to.
+    ///
+    /// # Errors
+    /// The SSID is 0, or no socket can reach the target; a target set before is kept.
+    pub fn set_target(&mut self, ssid: u16, target: Target) -> Result<(), TargetError> {
+        if ssid == 0 {
+            return Err(TargetError::NoSsid);
+        }
+        let socket = self
+            .index(target.local, 0)
+            .and_then(|index| self.sockets.get(index))
+            .filter(|socket| socket.local().is_ipv4() == target.address.is_ipv4());
+        if socket.is_none() {
+            return Err(TargetError::NoSocket {
+                address: target.address,
+                local: target.local,
+            });
+        }
+        self.targets
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .set(ssid, target);
+        Ok(())
+    }
+
+    /// Forgets the target with this SSID, if there is one; its replies are then nobody's.
+    pub fn remove_target(&mut self, ssid: u16) {
+        self.targets
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(ssid);
+    }
+
+    /// Sends what can be sent, never waiting, and reports the rest. Probes of one source port leave in the order given.
+    pub fn send_batch(&mut self, probes: &[Probe], report: &mut SendReport) {
+        report.sent = 0;
+        report.failed.clear();
+        report.timed.clear();
+        let targets = Arc::clone(&self.targets);
+        let targets = targets.read().unwrap_or_else(PoisonError::into_inner);
+        self.put_in_order(probes, &targets, report);
+        let order = std::mem::take(&mut self.order);
+        let batch = Batch {
+            probes,
+            targets: &targets,
+            clock: self.stamping.as_ref().map(SharedClock::state),
+        };
+        for run in order.chunk_by(|one, next| one.0 == next.0 && !probes[next.1].timed) {
+            if let Some(socket) = self.sockets.get(run[0].0) {
+                for calls in run.chunks(MAX_BATCH) {
+                    batch.send(socket, calls, &mut self.heads, report);
+                }
+            }
+        }
+        self.order = order;
+    }
+
+    pub(super) fn targets(&self) -> Arc<RwLock<Targets>> {
+        Arc::clone(&self.targets)
+    }
+
+    /// Sorts the probes by the socket they leave by.
+    fn put_in_order(&mut self, probes: &[Probe], targets: &Targets, report: &mut SendReport) {
+        self.order.clear();
+        for (index, probe) in probes.iter().enumerate() {
+            let socket = targets
+                .get(probe.ssid)
+                .and_then(|entry| self.index(entry.target.local, probe.slot));
+            match socket {
+                Some(socket) => self.order.push((socket, index)),
+                None => report.fail(index, SendFailure::Unknown),
+            }
+        }
+        self.order.sort_unstable();
+    }
+
+    fn index(&self, local: usize, slot: u16) -> Option<usize> {
+        let slot = usize::from(slot);
+        let index = local.checked_mul(self.ports)?.checked_add(slot)?;
+        (slot < self.ports && index < self.sockets.len()).then_some(index)
+    }
+}
+
+impl SendReport {
+    fn fail(&mut self, index: usize, failure: SendFailure) {
+        self.failed.push(Failed { index, failure });
+    }
+}
+
+/// What one call of `send_batch` works on.
+#[derive(Clone, Copy)]
+struct Batch<'a> {
+    probes: &'a [Probe],
+    targets: &'a Targets,
+    clock: Option<ClockState>,
+}
+
+/// Socket and place in the batch of one probe.
+type Call = (usize, usize);
+
+impl Batch<'_> {
+    /// Sends probes that leave by one socket; only the first may be timed.
+    fn send(
+        self,
+        socket: &ProbeSocket,
+        calls: &[Call],
+        heads: &mut Vec<Head>,
+        report: &mut SendReport,
+    ) {
+        let entries: Vec<&Entry> = calls
+            .iter()
+            .filter_map(|(_, index)| self.targets.get(self.probes[*index].ssid))
+            .collect();
+        let handed_over = clock::now();
+        let index = calls[0].1;
+        if self.probes[index].timed {
+            report.timed.push(Sent {
+                index,
+                at: handed_over,
+            });
+        }
+        self.fill(heads, &entries, calls, handed_over);
+        self.register(socket, calls, handed_over);
+        let parts: Vec<_> = entries
+            .iter()
+            .zip(heads.iter())
+            .map(|(entry, head)| parts(entry, head))
+            .collect();
+        let mut controls: Vec<_> = entries
+            .iter()
+            .map(|_| SendAncillaryBuffer::default())
+            .collect();
+        let mut messages: Vec<_> = entries
+            .iter()
+            .zip(&parts)
+            .zip(&mut controls)
+            .map(|((entry, parts), control)| MMsgHdr::new_with_addr(&entry.encoded, parts, control))
+            .collect();
+        self.transmit(socket, calls, &mut messages, handed_over, report);
+    }
+
+    /// Writes what differs from probe to probe.
+    fn fill(self, heads: &mut Vec<Head>, entries: &[&Entry], calls: &[Call], now: MonoNanos) {
+        let stamp = self.clock.map(|clock| UserStamp {
+            sent: clock.wall(now),
+            estimate: clock.error_estimate,
+            generation: clock.wire_generation(),
+        });
+        heads.clear();
+        heads.extend(
+            entries
+                .iter()
+                .zip(calls)
+                .map(|(entry, (_, index))| entry.template.head(self.probes[*index].seq, stamp)),
+        );
+    }
+
+    /// Announces probes to whoever reads the kernel's stamps, which may come before the system call returns.
+    fn register(self, socket: &ProbeSocket, calls: &[Call], handed_over: MonoNanos) {
+        let (Some(clock), Some(mut flights)) = (self.clock, socket.flights()) else {
+            return;
+        };
+        for (_, index) in calls {
+            let probe = &self.probes[*index];
+            flights.handle_sent(Flight {
+                ssid: probe.ssid,
+                seq: probe.seq,
+                handed_over,
+                generation: clock.generation,
+                left: None,
+            });
+        }
+    }
+
+    fn transmit(
+        self,
+        socket: &ProbeSocket,
+        calls: &[Call],
+        messages: &mut [MMsgHdr<'_>],
+        handed_over: MonoNanos,
+        report: &mut SendReport,
+    ) {
+        let mut start = 0;
+        let mut retried = false;
+        while start < messages.len() {
+            let failure = match sendmmsg(socket, &mut messages[start..], SendFlags::empty()) {
+                Ok(sent) if sent > 0 => {
+                    report.sent += sent as u32;
+                    start += sent;
+                    continue;
+                }
+                Err(Errno::INTR) => continue,
+                // Left by an earlier probe, and cleared by being reported: this one was not tried yet.
+                Err(Errno::CONNREFUSED) if !retried => {
+                    retried = true;
+                    continue;
+                }
+                Ok(_) => SendFailure::Congested,
+                Err(errno) => SendFailure::from(errno),
+            };
+            // Full buffers are full for the next one, too; anything else concerns this probe alone.
+            let end = if failure == SendFailure::Congested {
+                calls.len()
+            } else {
+                start + 1
+            };
+            for (_, index) in &calls[start..end] {
+                report.fail(*index, failure);
+            }
+            self.renumber(socket, failure, &calls[start..], end - start, handed_over);
+            start = end;
+        }
+    }
+
+    /// Brings the numbers of the stamps in step again after the first `failed` of `untried` were not sent.
+    fn renumber(
+        self,
+        socket: &ProbeSocket,
+        failure: SendFailure,
+        untried: &[Call],
+        failed: usize,
+        handed_over: MonoNanos,
+    ) {
+        if self.clock.is_none() {
+            return;
+        }
+        if failure.took_no_number() {
+            if let Some(mut flights) = socket.flights() {
+                flights.take_back(untried.len() as u32);
+            }
+        } else if let Err(error) = socket.restart_stamps() {
+            tracing::warn!(%error, local = %socket.local(), "Probes of this port are timed by user space alone.");
+        }
+        self.register(socket, &untried[failed..], handed_over);
+    }
+}
+
+impl SendFailure {
+    /// Whether the kernel refuses before it takes a number for the transmit stamp: while looking for a route, or while
+    /// comparing with the MTU (Linux 6.18 `udp_sendmsg`, `__ip_append_data`).
+    const fn took_no_number(self) -> bool {
+        matches!(self, Self::Unreachable | Self::TooLong)
+    }
+}
+
+impl From<Errno> for SendFailure {
+    fn from(errno: Errno) -> Self {
+        match errno {
+            Errno::AGAIN | Errno::NOBUFS | Errno::NOMEM => Self::Congested,
+            Errno::NETUNREACH | Errno::HOSTUNREACH | Errno::ADDRNOTAVAIL => Self::Unreachable,
+            Errno::PERM | Errno::ACCESS => Self::Forbidden,
+            Errno::MSGSIZE => Self::TooLong,
+            other => Self::Other(other.raw_os_error()),
+        }
+    }
+}
+
+fn parts<'a>(entry: &'a Entry, head: &'a Head) -> [IoSlice<'a>; 2] {
+    let head = &head[..entry.template.head_len()];
+    [IoSlice::new(head), IoSlice::new(entry.template.padding())]
+}

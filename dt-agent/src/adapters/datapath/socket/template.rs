@@ -1,0 +1,163 @@
+//! The bytes of a probe: written once for a target, patched for each probe.
+
+use dt_common::time::{ErrorEstimate, NtpTime};
+use dt_common::wire::{
+    BASE_LEN, DtTlv, EXTRA_PADDING, PROBE_LEN, SenderPacket, TlvFlags, TlvHeader,
+};
+use zerocopy::network_endian::{U16, U32, U64};
+use zerocopy::{FromBytes, IntoBytes};
+
+/// The bytes of one probe that differ from probe to probe, and those before them.
+pub(super) type Head = [u8; PROBE_LEN];
+
+/// What user space writes into a probe when no program does.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct UserStamp {
+    pub sent: NtpTime,
+    pub estimate: ErrorEstimate,
+    pub generation: u16,
+}
+
+/// The probe to one target.
+#[derive(Clone, Debug)]
+pub(super) struct Template {
+    head: Head,
+    head_len: usize,
+    padding: Box<[u8]>,
+}
+
+impl Template {
+    /// A probe of `size` bytes of UDP payload, or the smallest there is.
+    ///
+    /// `tlv` has the sender's epoch and flags for our own reflectors; without it the probe is plain RFC 8762. Sizes that
+    /// leave less than a TLV header for the padding are rounded down.
+    pub(super) fn new(ssid: u16, tlv: Option<(u32, u8)>, size: u16) -> Self {
+        let mut head = [0; PROBE_LEN];
+        let base = SenderPacket {
+            ssid: U16::new(ssid),
+            ..SenderPacket::default()
+        };
+        head[..BASE_LEN].copy_from_slice(base.as_bytes());
+        if let Some((sender_epoch, flags)) = tlv {
+            let tlv = DtTlv::request(sender_epoch, flags);
+            head[BASE_LEN..].copy_from_slice(tlv.as_bytes());
+        }
+        let head_len = if tlv.is_some() { PROBE_LEN } else { BASE_LEN };
+        Self {
+            head,
+            head_len,
+            padding: padding(usize::from(size).saturating_sub(head_len)),
+        }
+    }
+
+    /// The head of the probe with this sequence number.
+    pub(super) fn head(&self, seq: u32, stamp: Option<UserStamp>) -> Head {
+        let mut head = self.head;
+        if let Ok((base, tlv)) = SenderPacket::mut_from_prefix(&mut head) {
+            base.seq = U32::new(seq);
+            if let Some(stamp) = stamp {
+                base.timestamp = U64::new(stamp.sent.0);
+                base.error_estimate = U16::new(stamp.estimate.0);
+                if let (PROBE_LEN, Ok((tlv, _))) = (self.head_len, DtTlv::mut_from_prefix(tlv)) {
+                    tlv.sender_generation = U16::new(stamp.generation);
+                }
+            }
+        }
+        head
+    }
+
+    /// Bytes of the head that are sent.
+    pub(super) const fn head_len(&self) -> usize {
+        self.head_len
+    }
+
+    /// What follows the head.
+    pub(super) fn padding(&self) -> &[u8] {
+        &self.padding
+    }
+}
+
+/// An Extra Padding TLV that fills `room` bytes, header included (RFC 8972 section 4.1).
+fn padding(room: usize) -> Box<[u8]> {
+    let Some(length) = room.checked_sub(size_of::<TlvHeader>()) else {
+        return Box::default();
+    };
+    let header = TlvHeader {
+        flags: TlvFlags::UNRECOGNISED,
+        kind: EXTRA_PADDING,
+        // A room of at most 2^16 bytes less two headers.
+        length: U16::new(length as u16),
+    };
+    let mut bytes = vec![0; room];
+    bytes[..size_of::<TlvHeader>()].copy_from_slice(header.as_bytes());
+    bytes.into_boxed_slice()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use dt_common::wire::{DT_TLV_TYPE, DtFlags, Tlvs};
+
+    fn bytes(template: &Template, seq: u32, stamp: Option<UserStamp>) -> Vec<u8> {
+        let head = template.head(seq, stamp);
+        [&head[..template.head_len()], template.padding()].concat()
+    }
+
+    #[test]
+    fn a_probe_of_ours_has_its_number_its_session_and_our_tlv() {
+        let template = Template::new(0x1234, Some((7, DtFlags::AGENT)), 0);
+        let probe = bytes(&template, 5, None);
+        assert_eq!(probe.len(), PROBE_LEN);
+        let (base, rest) = SenderPacket::parse(&probe).expect("long enough");
+        assert_eq!((base.seq.get(), base.ssid.get()), (5, 0x1234));
+        assert_eq!(base.timestamp.get(), 0, "left to the program");
+        let tlv = DtTlv::first_of(rest).expect("ours");
+        assert_eq!((tlv.sender_epoch.get(), tlv.flags), (7, DtFlags::AGENT));
+    }
+
+    #[test]
+    fn user_space_stamps_what_no_program_stamps() {
+        let stamp = UserStamp {
+            sent: NtpTime(99),
+            estimate: ErrorEstimate(0x8101),
+            generation: 4,
+        };
+        let probe = bytes(&Template::new(1, Some((7, 0)), 0), 5, Some(stamp));
+        let (base, rest) = SenderPacket::parse(&probe).expect("long enough");
+        assert_eq!(
+            (base.ntp(), base.error_estimate.get()),
+            (NtpTime(99), 0x8101)
+        );
+        assert_eq!(
+            DtTlv::first_of(rest).map(|tlv| tlv.sender_generation.get()),
+            Some(4)
+        );
+        let foreign = bytes(&Template::new(1, None, 0), 5, Some(stamp));
+        assert_eq!(foreign.len(), BASE_LEN);
+    }
+
+    #[test]
+    fn a_size_is_reached_by_padding_or_rounded_down() {
+        for (size, sent) in [
+            (0, 96),
+            (96, 96),
+            (99, 96),
+            (100, 100),
+            (101, 101),
+            (1472, 1472),
+            (u16::MAX, 65_535),
+        ] {
+            let probe = bytes(&Template::new(1, Some((7, 0)), size), 0, None);
+            assert_eq!(probe.len(), sent);
+            let kinds: Vec<_> = Tlvs::new(&probe[BASE_LEN..])
+                .map(|tlv| tlv.expect("well formed").header.kind)
+                .collect();
+            let padded = if sent > 96 {
+                &[DT_TLV_TYPE, EXTRA_PADDING][..]
+            } else {
+                &[DT_TLV_TYPE]
+            };
+            assert_eq!(kinds, padded);
+        }
+    }
+}

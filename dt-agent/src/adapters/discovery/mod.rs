@@ -1,0 +1,3 @@
+//! Where the membership comes from.
+
+pub mod file;

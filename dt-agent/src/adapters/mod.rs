@@ -1,0 +1,7 @@
+//! The engine's ports, filled: kernel, files, clocks.
+
+pub mod clock;
+pub mod datapath;
+pub mod discovery;
+pub mod net;
+pub mod publish;

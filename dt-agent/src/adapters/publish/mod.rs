@@ -1,0 +1,3 @@
+//! Where the measurements go.
+
+pub mod file;

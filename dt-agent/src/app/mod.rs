@@ -1,0 +1,80 @@
+//! The agent's commands, each from checked settings to exit status.
+
+pub mod detach;
+pub mod doctor;
+mod peers;
+pub mod ping;
+pub mod reflect;
+mod report;
+pub mod run;
+mod station;
+
+use std::process::ExitCode;
+
+use tracing::level_filters::LevelFilter;
+
+use crate::cli::Cli;
+use crate::config::{
+    ConfigError, DetachConfig, DoctorConfig, EXIT_USAGE, PingConfig, ReflectConfig, RunConfig,
+};
+
+/// Runs the command that was typed.
+#[must_use]
+pub fn main(cli: &Cli) -> ExitCode {
+    match cli {
+        Cli::Run(typed) => with(RunConfig::load(typed), |config| config.log, run::run),
+        Cli::Ping(typed) => with(PingConfig::load(typed), |config| config.log, ping::ping),
+        Cli::Reflect(typed) => with(
+            ReflectConfig::load(typed),
+            |config| config.log,
+            reflect::reflect,
+        ),
+        Cli::Doctor(typed) => with(DoctorConfig::load(typed), |config| config.log, examine),
+        Cli::Detach(typed) => with(
+            DetachConfig::load(typed),
+            |config| config.log,
+            detach::detach,
+        ),
+    }
+}
+
+/// Runs a command with its settings, or says all that is wrong with them.
+fn with<C>(
+    config: Result<C, ConfigError>,
+    level: impl FnOnce(&C) -> LevelFilter,
+    command: impl FnOnce(C) -> anyhow::Result<ExitCode>,
+) -> ExitCode {
+    let config = match config {
+        Ok(config) => config,
+        Err(error) => {
+            eprintln!("{error}");
+            return ExitCode::from(EXIT_USAGE);
+        }
+    };
+    // Results go to stdout, talk to stderr.
+    tracing_subscriber::fmt()
+        .with_max_level(level(&config))
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        .init();
+    command(config).unwrap_or_else(|error| {
+        eprintln!("dt-agent: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+/// Prints what `doctor` finds; the status says whether probes can be stamped in the kernel anywhere.
+fn examine(config: DoctorConfig) -> anyhow::Result<ExitCode> {
+    let options = doctor::DoctorOptions {
+        interfaces: &config.interfaces,
+        pin_root: &config.pin_root,
+        json: config.json,
+    };
+    // Attaching XDP resets the rings of most NICs: an examination does not do that to a host.
+    let works = doctor::doctor(&options, |_| None, &mut std::io::stdout().lock())?;
+    Ok(if works {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}

@@ -1,0 +1,173 @@
+//! `dt-agent reflect`: only answers.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::station::{self, Ground, StationSettings};
+use crate::adapters::clock;
+use crate::adapters::datapath::ebpf::{InterfaceStatus, Node};
+use crate::adapters::net::{Link, Net};
+use crate::config::{ReflectConfig, SourcePorts};
+use crate::engine::ladder::{Mode, ModeRequest};
+
+/// Answers on the given interfaces until a signal, then takes its programs away.
+///
+/// # Errors
+/// An interface is not there, or the mode asked for cannot be had.
+pub fn reflect(config: ReflectConfig) -> anyhow::Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(serve(config))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn serve(config: ReflectConfig) -> anyhow::Result<()> {
+    let mut stop = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut net = Net::open()?;
+    let links = config.interfaces.iter().map(|name| {
+        net.link(name)
+            .with_context(|| format!("no interface {name}"))
+    });
+    let links: Vec<_> = links.collect::<Result<_, _>>()?;
+    let locals = addresses(&mut net, &links)?;
+    anyhow::ensure!(
+        !locals.is_empty(),
+        "the interfaces {} have no address to answer on",
+        config.interfaces.join(", ")
+    );
+    if config.allow.is_empty() {
+        println!("Nobody is allowed: every request is refused. Allow sources with --allow CIDR.");
+    }
+    let settings = station_settings(&config);
+    let Ground { kernel, clock } = station::prepare(&settings)?;
+    let reflector = station::start_reflector(&settings, &locals, &clock.clock())?;
+    reflector.set_allowed(station::allow_list(&[], &config.allow));
+    let Some((mut node, _ring)) = kernel else {
+        println!("Answering on {} in mode socket.", listed(&locals));
+        tokio::select! { _ = stop.recv() => {}, _ = interrupt.recv() => {} }
+        return Ok(());
+    };
+    node.set_locals(&locals)?;
+    node.set_allowed(&[], &config.allow)?;
+    for link in &links {
+        let neighbour = net
+            .neighbours(link.index)?
+            .into_iter()
+            .find(|one| one.mac.is_some())
+            .map(|one| one.address);
+        node.use_interface(link, neighbour, clock::now());
+    }
+    let answered = tokio::select! {
+        result = answer(&mut node, &config) => result,
+        _ = stop.recv() => Ok(()),
+        _ = interrupt.recv() => Ok(()),
+    };
+    node.remove()?;
+    answered
+}
+
+/// Keeps the lease and lets the ladders work, saying each change.
+async fn answer(node: &mut Node, config: &ReflectConfig) -> anyhow::Result<()> {
+    let mut tick = tokio::time::interval(TICK);
+    let mut said: Vec<InterfaceStatus> = Vec::new();
+    for ticks in 0_u64.. {
+        tick.tick().await;
+        let now = clock::now();
+        node.tick(now);
+        if ticks.is_multiple_of(50) {
+            node.check_links(now);
+            node.renew_lease()?;
+        }
+        let status = node.status();
+        if node.is_settled() && status != said {
+            for one in &status {
+                say(one, config)?;
+            }
+            said = status;
+        }
+    }
+    Ok(())
+}
+
+fn say(status: &InterfaceStatus, config: &ReflectConfig) -> anyhow::Result<()> {
+    let mode = status.mode.map_or("none", Mode::name);
+    println!(
+        "{}: mode {mode}, port {}: {}",
+        status.name, config.port, status.reason
+    );
+    for (hook, program, link) in &status.attached {
+        let id = |id: &Option<u32>| id.map_or_else(|| "?".to_owned(), |id| id.to_string());
+        println!(
+            "  {}: program {}, link {}",
+            hook.program(),
+            id(program),
+            id(link)
+        );
+    }
+    if let (ModeRequest::Only(asked), true) = (
+        config.mode,
+        status.mode.map(ModeRequest::Only) != Some(config.mode),
+    ) {
+        anyhow::bail!(
+            "mode {} cannot be had on {}: {}",
+            asked.name(),
+            status.name,
+            status.reason
+        );
+    }
+    Ok(())
+}
+
+/// Addresses of the interfaces, and those of `lo` that are no loopback ones: hosts are often addressed there.
+fn addresses(net: &mut Net, links: &[Link]) -> anyhow::Result<Vec<IpAddr>> {
+    let indices: BTreeSet<_> = links.iter().map(|link| link.index).collect();
+    let loopbacks: BTreeSet<_> = net
+        .links()?
+        .iter()
+        .filter(|link| link.loopback)
+        .map(|link| link.index)
+        .collect();
+    let own = net.addresses()?;
+    let usable = own
+        .iter()
+        .filter(|one| !one.is_link_local() && !one.address.is_loopback());
+    let found = usable.filter(|one| indices.contains(&one.link) || loopbacks.contains(&one.link));
+    Ok(found.map(|one| one.address).collect())
+}
+
+fn listed(addresses: &[IpAddr]) -> String {
+    addresses
+        .iter()
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
+fn station_settings(config: &ReflectConfig) -> StationSettings<'_> {
+    StationSettings {
+        node: &config.node,
+        pin_root: &config.pin_root,
+        request: config.mode,
+        port: config.port,
+        // Nothing is sent from here: an empty range, so that no arrival is taken for a reply.
+        source_ports: SourcePorts {
+            first: u16::MAX,
+            last: u16::MAX,
+        },
+        mark: 0,
+        dscp: 0,
+        rate_limits: config.rate_limits,
+        lease: config.lease,
+        handover: config.lease,
+        seed: station::chance(),
+    }
+}
+
+const TICK: Duration = Duration::from_millis(20);

@@ -1,0 +1,365 @@
+//! From closed windows to batches of the feed.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use dt_common::time::MonoNanos;
+use dt_feed::SCHEMA_VERSION;
+use dt_feed::probes::{self, Outcome as FeedOutcome, ProbeRecord};
+use dt_feed::proto::{
+    self, AddressFamily, Batch, Clocks, Losses, Method, Mode, StampSource, suspect,
+};
+
+use super::peers::Places;
+use crate::adapters::clock::{ClockState, SharedClock};
+use crate::adapters::datapath::prober::{Path, PeerWindow, WindowBatch};
+use crate::engine::mesh::{Member, Slot};
+use crate::engine::session::{Outcome, ProbeOutcome};
+use crate::engine::window::{Counters, StampSources, WindowReport};
+
+/// Makes batches; knows which peers a reader has been told of.
+pub(super) struct Reporter {
+    source: String,
+    zone: String,
+    rack: String,
+    start_id: u64,
+    sequence: u64,
+    told: BTreeSet<Slot>,
+    told_at_unix_ns: u64,
+    losses: Losses,
+    dscp: u8,
+    payload_bytes: u16,
+    clock: SharedClock,
+}
+
+impl Reporter {
+    pub(super) fn new(
+        own: &Member,
+        start_id: u64,
+        dscp: u8,
+        payload_bytes: u16,
+        clock: SharedClock,
+    ) -> Self {
+        Self {
+            source: own.name.clone(),
+            zone: own.labels.zone.clone().unwrap_or_default(),
+            rack: own.labels.rack.clone().unwrap_or_default(),
+            start_id,
+            sequence: 0,
+            told: BTreeSet::new(),
+            told_at_unix_ns: 0,
+            losses: Losses::default(),
+            dscp,
+            payload_bytes,
+            clock,
+        }
+    }
+
+    /// The batch of windows that ended together. `all_peers`: a reader may begin with this batch.
+    pub(super) fn batch(
+        &mut self,
+        closed: &WindowBatch,
+        places: &Places,
+        all_peers: bool,
+        now_unix_ns: u64,
+    ) -> Batch {
+        if all_peers || now_unix_ns.saturating_sub(self.told_at_unix_ns) >= DICTIONARY_NS {
+            self.told.clear();
+            self.told_at_unix_ns = now_unix_ns;
+        }
+        self.losses.windows_dropped += closed.dropped;
+        let clock = self.clock.state();
+        let peers = self.tell(closed, places);
+        let windows = closed
+            .windows
+            .iter()
+            .map(|window| self.window(window, closed, places, &clock))
+            .collect();
+        let batch = Batch {
+            schema_version: SCHEMA_VERSION,
+            source: self.source.clone(),
+            start_id: self.start_id,
+            sequence: self.sequence,
+            closed_unix_ns: now_unix_ns,
+            agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+            source_zone: self.zone.clone(),
+            source_rack: self.rack.clone(),
+            peers,
+            windows,
+            probes: probe_block(closed, &clock),
+            losses: (self.losses != Losses::default()).then_some(self.losses),
+        };
+        self.sequence += 1;
+        batch
+    }
+
+    /// A batch was lost: what only it carried must be sent again.
+    pub(super) fn handle_lost(&mut self, batch_windows: usize, with_probes: bool, disk_full: bool) {
+        if disk_full {
+            self.losses.batches_disk_full += 1;
+        } else {
+            self.losses.batches_io_failed += 1;
+        }
+        self.losses.windows_unwritten += batch_windows as u64;
+        self.losses.probe_blocks_unwritten += u64::from(with_probes);
+        self.told.clear();
+    }
+
+    fn tell(&mut self, closed: &WindowBatch, places: &Places) -> Vec<proto::Peer> {
+        let mut peers = Vec::new();
+        for window in &closed.windows {
+            let Some(place) = places
+                .get(&window.slot)
+                .filter(|_| self.told.insert(window.slot))
+            else {
+                continue;
+            };
+            let labels = &place.peer.labels;
+            let text = |label: &Option<String>| label.clone().unwrap_or_default();
+            let (zone, rack) = (text(&labels.zone), text(&labels.rack));
+            peers.push(proto::Peer::new(
+                u32::from(window.slot.0),
+                &place.peer.name,
+                place.peer.address,
+                &zone,
+                &rack,
+            ));
+        }
+        peers
+    }
+
+    fn window(
+        &self,
+        window: &PeerWindow,
+        closed: &WindowBatch,
+        places: &Places,
+        clock: &ClockState,
+    ) -> proto::Window {
+        let report = &window.report;
+        let address = places.get(&window.slot).map(|place| place.peer.address);
+        let reasons = suspect_reasons(report, closed);
+        proto::Window {
+            peer: u32::from(window.slot.0),
+            start_unix_ns: unix_ns(clock, report.start),
+            end_unix_ns: unix_ns(clock, report.end),
+            method: Some(method(report.stamps, window.path)),
+            host_suspect: reasons != 0,
+            suspect_reasons: reasons,
+            address_family: family(address).into(),
+            dscp: Some(u32::from(self.dscp)),
+            packet_bytes: packet_bytes(address, self.payload_bytes),
+            counters: Some(counters(&report.counters, report.in_flight)),
+            rtt: some_histogram(&report.rtt),
+            user_rtt: some_histogram(&report.user_rtt),
+            residence: residence(report),
+            hops_forward: hops(report.hops_forward),
+            hops_return: hops(report.hops_return),
+            clocks: Some(clocks(report, clock)),
+        }
+    }
+}
+
+fn suspect_reasons(report: &WindowReport, closed: &WindowBatch) -> u32 {
+    let mut reasons = 0;
+    let mut set = |condition: bool, reason: u32| reasons |= if condition { reason } else { 0 };
+    set(
+        closed.latest_wake_up_ns >= LATE_WAKE_UP_NS,
+        suspect::LATE_WAKE_UPS,
+    );
+    set(report.counters.overrun > 0, suspect::RING_OVERRUN);
+    set(report.counters.straddled > 0, suspect::CLOCK_STEP);
+    set(is_mixed(report.stamps), suspect::DATAPATH_CHANGED);
+    reasons
+}
+
+/// Whether T4 was taken in more than one way.
+fn is_mixed(stamps: StampSources) -> bool {
+    let all = [
+        StampSources::T4_XDP,
+        StampSources::T4_TC,
+        StampSources::T4_SOCKET,
+    ];
+    all.iter()
+        .filter(|source| stamps.contains(**source))
+        .count()
+        > 1
+}
+
+fn method(stamps: StampSources, path: Path) -> Method {
+    let (mode, t4) = if stamps.contains(StampSources::T4_SOCKET) {
+        (Mode::Socket, StampSource::SocketSoftware)
+    } else if stamps.contains(StampSources::T4_TC) {
+        (Mode::Tc, StampSource::TcIngress)
+    } else if stamps.contains(StampSources::T4_XDP) {
+        (Mode::Xdp, StampSource::Xdp)
+    } else {
+        (Mode::Unspecified, StampSource::Unspecified)
+    };
+    let t1 = match (mode, path) {
+        (Mode::Socket, _) | (Mode::Unspecified, Path::Socket) => StampSource::SocketSoftware,
+        (Mode::Xdp | Mode::Tc, _) | (Mode::Unspecified, Path::Kernel) => StampSource::TcEgress,
+    };
+    let peers = [
+        (StampSources::PEER_FOREIGN, StampSource::Foreign),
+        (StampSources::PEER_SOCKET, StampSource::UserSpace),
+        (StampSources::PEER_TC, StampSource::TcIngress),
+        (StampSources::PEER_XDP, StampSource::Xdp),
+    ];
+    let peer = peers
+        .iter()
+        .find(|(bit, _)| stamps.contains(*bit))
+        .map_or(StampSource::Unspecified, |(_, source)| *source);
+    Method::of(mode, t1, peer, t4)
+}
+
+fn counters(counted: &Counters, in_flight: u32) -> proto::Counters {
+    proto::Counters {
+        asked: counted.asked(),
+        sent: counted.sent.into(),
+        send_failed: counted.send_failed.into(),
+        in_flight: in_flight.into(),
+        late: counted.late.into(),
+        duplicate_forward: counted.duplicate_forward.into(),
+        duplicate_return: counted.duplicate_return.into(),
+        reordered: counted.reordered.into(),
+        late_after_loss: counted.late_after_loss.into(),
+        received: counted.received.into(),
+        lost_forward: counted.lost_forward.into(),
+        lost_return: counted.lost_return.into(),
+        lost_unknown: counted.lost_unknown.into(),
+        corrupt_forward: counted.corrupt_forward.into(),
+        corrupt_return: counted.corrupt_return.into(),
+        overrun: counted.overrun.into(),
+        refused: counted.refused.into(),
+        not_admitted: counted.not_admitted.into(),
+        peer_restarted: counted.peer_restarted.into(),
+        straddled: counted.straddled.into(),
+        departed: counted.departed.into(),
+    }
+}
+
+fn clocks(report: &WindowReport, clock: &ClockState) -> Clocks {
+    Clocks {
+        offset_generation: clock.generation,
+        error_bound_local_ns: clock.error_estimate.bound_ns(),
+        error_bound_peer_ns: report.peer_error_bound_ns,
+        min_forward_ns: report.min_one_way.map(|least| least.forward_ns),
+        min_return_ns: report.min_one_way.map(|least| least.return_ns),
+    }
+}
+
+fn residence(report: &WindowReport) -> Option<proto::Histogram> {
+    let spread = &report.residence;
+    let (min_ns, max_ns) = (spread.min_ns()?, spread.max_ns()?);
+    // Only the extremes and the sum are kept of it; a histogram without buckets says so.
+    Some(proto::Histogram {
+        count: spread.count().into(),
+        min_ns,
+        max_ns,
+        sum_ns: spread.sum_ns(),
+        ..proto::Histogram::default()
+    })
+}
+
+fn some_histogram(histogram: &dt_feed::Histogram) -> Option<proto::Histogram> {
+    (!histogram.is_empty()).then(|| histogram.into())
+}
+
+fn hops(hops: crate::engine::window::Hops) -> Option<proto::Hops> {
+    hops.last.map(|last| proto::Hops {
+        last: last.into(),
+        changed: hops.changed,
+    })
+}
+
+fn family(address: Option<IpAddr>) -> AddressFamily {
+    match address {
+        Some(IpAddr::V4(_)) => AddressFamily::Ipv4,
+        Some(IpAddr::V6(_)) => AddressFamily::Ipv6,
+        None => AddressFamily::Unspecified,
+    }
+}
+
+/// Length of the IP packet.
+fn packet_bytes(address: Option<IpAddr>, payload_bytes: u16) -> u32 {
+    let ip = if address.is_some_and(|address| address.is_ipv6()) {
+        40
+    } else {
+        20
+    };
+    ip + 8 + u32::from(payload_bytes)
+}
+
+fn unix_ns(clock: &ClockState, at: MonoNanos) -> u64 {
+    clock
+        .wall(at)
+        .unix_nanos_near(crate::adapters::clock::unix_now_ns())
+}
+
+fn probe_block(closed: &WindowBatch, clock: &ClockState) -> Option<proto::ProbeBlock> {
+    let mut records: Vec<_> = closed
+        .windows
+        .iter()
+        .flat_map(|window| {
+            let method = method(window.report.stamps, window.path);
+            let reasons = suspect_reasons(&window.report, closed);
+            window
+                .records
+                .iter()
+                .filter_map(move |probe| record(window.slot, probe, method, reasons, clock))
+        })
+        .collect();
+    if records.is_empty() {
+        return None;
+    }
+    match probes::encode(&mut records) {
+        Ok(block) => Some(block),
+        Err(error) => {
+            tracing::error!(%error, "The records of a window's probes are lost.");
+            None
+        }
+    }
+}
+
+fn record(
+    slot: Slot,
+    probe: &ProbeOutcome,
+    method: Method,
+    reasons: u32,
+    clock: &ClockState,
+) -> Option<ProbeRecord> {
+    let outcome = match (probe.outcome, probe.rtt_ns) {
+        (Outcome::Received, Some(rtt_ns)) => FeedOutcome::Received { rtt_ns },
+        (Outcome::Received, None) => FeedOutcome::Straddled,
+        (Outcome::Late, rtt_ns) => FeedOutcome::Late {
+            rtt_ns: rtt_ns.unwrap_or(0),
+        },
+        (Outcome::LostForward, _) => FeedOutcome::LostForward,
+        (Outcome::LostReturn, _) => FeedOutcome::LostReturn,
+        (Outcome::LostUnknown, _) => FeedOutcome::LostUnknown,
+        (Outcome::CorruptForward, _) => FeedOutcome::CorruptForward,
+        (Outcome::CorruptReturn, _) => FeedOutcome::CorruptReturn,
+        (Outcome::Overrun, _) => FeedOutcome::Overrun,
+        (Outcome::Refused, _) => FeedOutcome::Refused,
+        (Outcome::NotAdmitted, _) => FeedOutcome::NotAdmitted,
+        (Outcome::PeerRestarted, _) => FeedOutcome::PeerRestarted,
+        // A peer that left is of no interest any more.
+        (Outcome::Departed, _) => return None,
+    };
+    Some(ProbeRecord {
+        peer: slot.0.into(),
+        sent_unix_us: unix_ns(clock, probe.sent) / 1_000,
+        sequence: probe.seq,
+        outcome,
+        source_port: probe.source_port,
+        hops_forward: probe.hops_forward,
+        hops_return: probe.hops_return,
+        method,
+        suspect_reasons: reasons,
+    })
+}
+
+/// The dictionary is repeated at least this often.
+const DICTIONARY_NS: u64 = 60_000_000_000;
+/// A wake-up this late makes the host suspect: it was starved.
+const LATE_WAKE_UP_NS: u64 = 20_000_000;

@@ -1,0 +1,470 @@
+//! The running agent: the one place where membership, datapath, prober and feed meet.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use dt_common::wire::DtFlags;
+use tokio::sync::mpsc::{self, Receiver, error::TrySendError};
+use tokio::time::{Interval, MissedTickBehavior, interval};
+
+use crate::adapters::clock::{self, ClockWatch};
+use crate::adapters::datapath::ebpf::Node;
+use crate::adapters::datapath::prober::{
+    Order, Path, Prober, ProberSettings, WindowBatch, WindowSink,
+};
+use crate::adapters::datapath::socket::{SocketReflector, Target};
+use crate::adapters::net::Net;
+use crate::adapters::publish::file::FilePublisher;
+use crate::app::peers::{self, Place, Places};
+use crate::app::report::Reporter;
+use crate::app::station::{self, Ground, StationSettings};
+use crate::config::{Detail, FeedTarget, RunConfig};
+use crate::engine::ladder::ModeRequest;
+use crate::engine::mesh::{Mesh, MeshSettings, Peer, PeerChange, Slot};
+use crate::ports::{Discovered, PublishError, Publisher};
+
+/// An agent at work.
+pub(super) struct Agent {
+    config: RunConfig,
+    locals: Vec<IpAddr>,
+    mesh: Mesh,
+    places: Places,
+    node: Option<Node>,
+    net: Net,
+    prober: Prober,
+    reflector: Option<SocketReflector>,
+    reporter: Reporter,
+    publisher: Option<FilePublisher>,
+    windows: Receiver<WindowBatch>,
+    closed: Option<WindowBatch>,
+    tick: Interval,
+    due: Due,
+    /// When peers that wait for their interface's proof are probed anyway.
+    patience_ends: dt_common::time::MonoNanos,
+    _clock: ClockWatch,
+}
+
+/// When what comes round is due, in ticks.
+#[derive(Default)]
+struct Due {
+    ticks: u64,
+}
+
+impl Due {
+    fn every(&self, period: Duration) -> bool {
+        let ticks = (period.as_millis() / TICK.as_millis()).max(1) as u64;
+        self.ticks.is_multiple_of(ticks)
+    }
+}
+
+impl Agent {
+    /// Sets everything up; probing begins as soon as the interfaces know their rungs.
+    pub(super) async fn start(config: &RunConfig, first: Discovered) -> anyhow::Result<Self> {
+        let settings = station_settings(config, station::chance());
+        let mut mesh = Mesh::new(MeshSettings {
+            name: config.node.clone(),
+            family: config.family,
+            peer_limit: MeshSettings::DEFAULT_PEER_LIMIT,
+        });
+        let changes = mesh.handle_membership(&first.membership);
+        let own = mesh
+            .own()
+            .cloned()
+            .ok_or_else(|| anyhow::anyhow!("node {} is not a member", config.node))?;
+        let locals = sending_addresses(&own.addresses);
+        anyhow::ensure!(
+            !locals.is_empty(),
+            "the membership gives node {} no address",
+            config.node
+        );
+
+        let Ground { kernel, clock } = station::prepare(&settings)?;
+        let (mut node, ring) = kernel.map_or((None, None), |(node, ring)| (Some(node), Some(ring)));
+        if let Some(node) = &mut node {
+            node.set_locals(&own.addresses)?;
+        }
+        let shared = clock.clock();
+        let paths =
+            station::open_paths(&settings, &locals, ring, &shared, config.compare_every > 0)?;
+        let reflector = start_reflector(&settings, &own.addresses, &shared, node.is_some())?;
+        let (sink, windows) = window_channel();
+        let prober = Prober::start(prober_settings(config, settings.seed), paths, sink)?;
+        let start_id = station::chance();
+        let publisher = match &config.feed {
+            FeedTarget::File(directory) => Some(FilePublisher::open(directory, start_id)?),
+            FeedTarget::None => None,
+        };
+        let mut agent = Self {
+            reporter: Reporter::new(&own, start_id, config.dscp, config.payload_bytes, shared),
+            config: config.clone(),
+            locals,
+            mesh,
+            places: Places::new(),
+            node,
+            net: Net::open()?,
+            prober,
+            reflector,
+            publisher,
+            windows,
+            closed: None,
+            tick: ticks(),
+            due: Due::default(),
+            patience_ends: clock::now().plus(PATIENCE_NS),
+            _clock: clock,
+        };
+        agent.note_problems(&first);
+        agent.take_changes(changes)?;
+        tracing::info!(node = %agent.config.node, peers = agent.places.len(), "Started.");
+        Ok(agent)
+    }
+
+    /// Waits until there is something for [`Self::work`]. Cancel safe: a batch that arrived is kept.
+    pub(super) async fn wait(&mut self) {
+        tokio::select! {
+            closed = self.windows.recv(), if self.closed.is_none() => self.closed = closed,
+            _ = self.tick.tick() => self.due.ticks += 1,
+        }
+    }
+
+    /// Does what is due.
+    pub(super) async fn work(&mut self) -> anyhow::Result<()> {
+        if let Some(closed) = self.closed.take() {
+            self.publish(&closed).await;
+            self.doubt_silent(&closed);
+        }
+        self.look_after_datapath()?;
+        self.settle_peers()
+    }
+
+    /// Takes a new membership.
+    pub(super) fn handle_membership(&mut self, discovered: Discovered) -> anyhow::Result<()> {
+        let changes = self.mesh.handle_membership(&discovered.membership);
+        self.note_problems(&discovered);
+        if let Some(own) = self
+            .mesh
+            .own()
+            .filter(|own| sending_addresses(&own.addresses) != self.locals)
+        {
+            tracing::error!(node = %own.name, "This node's addresses changed; restart the agent to use the new ones.");
+        }
+        self.take_changes(changes)
+    }
+
+    /// Sends no more, flushes, and leaves the programs to the next agent.
+    pub(super) async fn stop(mut self) -> anyhow::Result<()> {
+        tracing::info!("Stopping.");
+        let mut prober = std::mem::replace(&mut self.prober, Prober::ended());
+        let stopped = tokio::task::spawn_blocking(move || prober.stop());
+        // The last windows arrive while the thread ends; it never waits for us.
+        stopped.await?;
+        while let Ok(closed) = self.windows.try_recv() {
+            self.publish(&closed).await;
+        }
+        if let Some(publisher) = &mut self.publisher {
+            publisher.flush().await?;
+        }
+        if let Some(node) = &self.node {
+            node.hand_over()?;
+        }
+        Ok(())
+    }
+
+    fn take_changes(&mut self, changes: Vec<PeerChange>) -> anyhow::Result<()> {
+        self.admit()?;
+        for change in changes {
+            match change {
+                PeerChange::Leave { slot } => self.leave(slot)?,
+                PeerChange::Update { slot, peer } => {
+                    if let Some(place) = self.places.get_mut(&slot) {
+                        place.peer = peer;
+                    }
+                }
+                PeerChange::Join { slot, peer } => self.place(slot, peer)?,
+            }
+        }
+        self.settle_peers()
+    }
+
+    /// Lets the members be answered, and nobody else but the configured prefixes.
+    fn admit(&mut self) -> anyhow::Result<()> {
+        let members: Vec<_> = self
+            .mesh
+            .admitted()
+            .flat_map(|member| member.addresses.iter().copied())
+            .collect();
+        if let Some(node) = &mut self.node {
+            node.set_allowed(&members, &self.config.allow)?;
+        }
+        if let Some(reflector) = &self.reflector {
+            reflector.set_allowed(station::allow_list(&members, &self.config.allow));
+        }
+        Ok(())
+    }
+
+    /// Finds the interface to a peer; it is probed once that interface knows its rung.
+    fn place(&mut self, slot: Slot, peer: Peer) -> anyhow::Result<()> {
+        let links = self.net.links()?;
+        let way = match peers::way_to(&mut self.net, &links, &self.config.interfaces, peer.address)
+        {
+            Ok(way) => way,
+            Err(error) => {
+                tracing::warn!(peer = %peer.name, address = %peer.address, %error, "No way to this peer yet.");
+                None
+            }
+        };
+        if let Some(node) = &mut self.node {
+            let pass_every = self.config.compare_every;
+            node.set_target(slot.0, peer.address, peer.port, pass_every)?;
+            if let Some(way) = &way {
+                node.use_interface(&way.link, Some(way.next_hop), clock::now());
+            }
+        }
+        let interface = way.map(|way| way.link.name);
+        self.places.insert(
+            slot,
+            Place {
+                peer,
+                interface,
+                path: Path::Socket,
+                joined: false,
+            },
+        );
+        Ok(())
+    }
+
+    fn leave(&mut self, slot: Slot) -> anyhow::Result<()> {
+        self.prober.tell(Order::Leave { slot });
+        self.places.remove(&slot);
+        if let Some(node) = &mut self.node {
+            node.remove_target(slot.0)?;
+        }
+        Ok(())
+    }
+
+    /// Ladders, lease, links and the collector's counts.
+    fn look_after_datapath(&mut self) -> anyhow::Result<()> {
+        let Some(node) = &mut self.node else {
+            return Ok(());
+        };
+        let now = clock::now();
+        node.tick(now);
+        if self.due.every(COUNTS) {
+            let slots = self.places.keys().map(|slot| slot.0);
+            for (ssid, corrupt, overrun) in node.poll_counts(slots)? {
+                self.prober.tell(Order::Counts {
+                    slot: Slot(ssid),
+                    corrupt,
+                    overrun,
+                });
+            }
+        }
+        if self.due.every(LINKS) {
+            node.check_links(now);
+        }
+        if self.due.every(self.config.lease / 3) {
+            node.renew_lease()?;
+        }
+        Ok(())
+    }
+
+    /// Tells the prober of peers whose interface has settled, and of those whose way changed.
+    fn settle_peers(&mut self) -> anyhow::Result<()> {
+        let asked_for = self.config.mode;
+        let patient = clock::now() < self.patience_ends;
+        if let Some(node) = &self.node {
+            if !node.is_settled() && patient {
+                return Ok(());
+            }
+            refuse_unreachable(node, asked_for)?;
+        }
+        for (slot, place) in &mut self.places {
+            let mode = match (&self.node, &place.interface) {
+                (Some(node), Some(interface)) => node.mode(interface),
+                _ => None,
+            };
+            let path = peers::path_of(mode);
+            if !place.joined {
+                let Some(local) = self
+                    .locals
+                    .iter()
+                    .position(|local| local.is_ipv4() == place.peer.address.is_ipv4())
+                else {
+                    continue;
+                };
+                let target = Target {
+                    address: SocketAddr::new(place.peer.address, place.peer.port),
+                    local,
+                    tlv: Some((0, DtFlags::AGENT)),
+                    size: self.config.payload_bytes,
+                };
+                self.prober.tell(Order::Join {
+                    slot: *slot,
+                    target,
+                    path,
+                });
+                place.joined = true;
+            } else if place.path != path {
+                self.prober.tell(Order::Via { slot: *slot, path });
+            }
+            place.path = path;
+        }
+        Ok(())
+    }
+
+    async fn publish(&mut self, closed: &WindowBatch) {
+        let Some(publisher) = &mut self.publisher else {
+            return;
+        };
+        let now = clock::unix_now_ns();
+        let batch = self
+            .reporter
+            .batch(closed, &self.places, publisher.wants_all_peers(now), now);
+        let (windows, with_probes) = (batch.windows.len(), batch.probes.is_some());
+        if let Err(error) = publisher.publish(batch).await {
+            self.reporter.handle_lost(
+                windows,
+                with_probes,
+                matches!(error, PublishError::Full { .. }),
+            );
+            tracing::error!(
+                "A batch of the feed is lost: {:#}",
+                anyhow::Error::from(error)
+            );
+        }
+    }
+
+    /// All peers of an interface silent for a window: perhaps it is this end that does not work.
+    fn doubt_silent(&mut self, closed: &WindowBatch) {
+        let Some(node) = &mut self.node else {
+            return;
+        };
+        let silent: BTreeSet<_> = closed
+            .windows
+            .iter()
+            .filter(|window| {
+                window.report.counters.received == 0 && window.report.counters.lost() > 0
+            })
+            .map(|window| window.slot)
+            .collect();
+        for interface in peers::silent_interfaces(&self.places, &silent) {
+            node.doubt(&interface, clock::now());
+        }
+        if let Some(failure) = closed.send_failure {
+            tracing::warn!(%failure, "Some probes could not be sent.");
+        }
+    }
+
+    fn note_problems(&self, discovered: &Discovered) {
+        for left_out in &discovered.left_out {
+            tracing::warn!("{left_out}");
+        }
+        for problem in self.mesh.problems() {
+            tracing::warn!("{problem}");
+        }
+        if self.mesh.stopped() {
+            tracing::warn!("The mesh is told to stop: nobody is probed.");
+        }
+    }
+}
+
+/// Who asked for one rung and cannot have it anywhere gets an error, not another rung.
+fn refuse_unreachable(node: &Node, asked_for: ModeRequest) -> anyhow::Result<()> {
+    let ModeRequest::Only(mode) = asked_for else {
+        return Ok(());
+    };
+    let status = node.status();
+    let refused: Vec<_> = status.iter().filter(|one| one.mode != Some(mode)).collect();
+    if status.is_empty() || refused.len() < status.len() {
+        return Ok(());
+    }
+    let reasons: Vec<_> = refused
+        .iter()
+        .map(|one| format!("{}: {}", one.name, one.reason))
+        .collect();
+    anyhow::bail!(
+        "mode {} is to be had on no interface: {}",
+        mode.name(),
+        reasons.join("; ")
+    )
+}
+
+/// Without programs this node must answer from user space; beside them that only serves what they pass up.
+fn start_reflector(
+    settings: &StationSettings<'_>,
+    locals: &[IpAddr],
+    clock: &crate::adapters::clock::SharedClock,
+    beside_programs: bool,
+) -> anyhow::Result<Option<SocketReflector>> {
+    match station::start_reflector(settings, locals, clock) {
+        Ok(reflector) => Ok(Some(reflector)),
+        Err(error) if beside_programs => {
+            tracing::warn!("Requests that the programs pass up are not answered: {error:#}");
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// One own address of each family to send from.
+fn sending_addresses(own: &[IpAddr]) -> Vec<IpAddr> {
+    let first = |ipv4: bool| {
+        own.iter()
+            .copied()
+            .find(|address| address.is_ipv4() == ipv4)
+    };
+    [first(true), first(false)].into_iter().flatten().collect()
+}
+
+fn station_settings(config: &RunConfig, seed: u64) -> StationSettings<'_> {
+    StationSettings {
+        node: &config.node,
+        pin_root: &config.pin_root,
+        request: config.mode,
+        port: config.port,
+        source_ports: config.source_ports,
+        mark: config.mark,
+        dscp: config.dscp,
+        rate_limits: config.rate_limits,
+        lease: config.lease,
+        handover: config.handover,
+        seed,
+    }
+}
+
+fn prober_settings(config: &RunConfig, seed: u64) -> ProberSettings {
+    ProberSettings {
+        rate: config.rate,
+        window: config.window,
+        deadline: config.timeout,
+        compare_every: config.compare_every,
+        source_ports: config.source_ports.count(),
+        records: config.detail == Detail::Probes,
+        seed,
+    }
+}
+
+fn window_channel() -> (WindowSink, Receiver<WindowBatch>) {
+    let (sender, receiver) = mpsc::channel(WAITING_BATCHES);
+    let sink: WindowSink = Box::new(move |batch| {
+        sender.try_send(batch).map_err(|error| match error {
+            TrySendError::Full(batch) | TrySendError::Closed(batch) => batch,
+        })
+    });
+    (sink, receiver)
+}
+
+fn ticks() -> Interval {
+    let mut ticks = interval(TICK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
+}
+
+/// From look to look at ladders and proofs.
+const TICK: Duration = Duration::from_millis(20);
+const COUNTS: Duration = Duration::from_millis(100);
+const LINKS: Duration = Duration::from_secs(1);
+/// How long peers wait for the first proof; a little more than it may take.
+const PATIENCE_NS: u64 = 3_500_000_000;
+/// Batches that wait for the feed; more are counted as dropped.
+const WAITING_BATCHES: usize = 16;

@@ -1,0 +1,385 @@
+//! The flags and what they mean. Values are read by name, see [`super::typed`].
+
+use clap::{Args, Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(
+    name = "dt-agent",
+    bin_name = "dt-agent",
+    version,
+    about = "Measures the network between the hosts of a cluster, in the kernel, all the time",
+    long_about = LONG_ABOUT,
+    after_help = ROOT_EXAMPLES,
+    subcommand_required = true,
+    arg_required_else_help = true
+)]
+pub(super) struct Root {
+    #[command(subcommand)]
+    pub task: Task,
+}
+
+#[derive(Subcommand)]
+pub(super) enum Task {
+    /// Be a member of a mesh: probe all others, answer all others, publish what was measured
+    Run(Box<RunArgs>),
+    /// Probe hosts from the terminal, timed in the kernel
+    Ping(Box<PingArgs>),
+    /// Only answer probes, in the kernel where possible
+    Reflect(ReflectArgs),
+    /// Say per interface what this host can do, what it lacks, and what to do about it
+    Doctor(DoctorArgs),
+    /// Remove programs and maps that an agent left behind
+    Detach(DetachArgs),
+}
+
+#[derive(Args)]
+#[command(after_help = RUN_EXAMPLES)]
+pub(super) struct RunArgs {
+    /// Name of this node, as the list of members has it; the host's name unless given
+    #[arg(long, value_name = "NAME", help_heading = MESH)]
+    node: Option<String>,
+
+    /// Where the members come from: `file:PATH`, read again when it changes and on SIGHUP
+    #[arg(long, value_name = "SOURCE", help_heading = MESH, long_help = DISCOVERY_HELP)]
+    discovery: Option<String>,
+
+    /// Where the measurements go: `file:DIR` or `none`; `file:STATE_DIR/feed` unless given
+    #[arg(long, value_name = "TARGET", help_heading = MESH)]
+    feed: Option<String>,
+
+    /// Probes per second towards each peer, 0.001 to 20,000
+    #[arg(long, value_name = "PPS", help_heading = PROBES)]
+    rate: Option<String>,
+
+    /// Length of the windows that counts and histograms are published for, 1 to 60 seconds
+    #[arg(long, value_name = "SECS", help_heading = PROBES)]
+    window: Option<String>,
+
+    /// How long a probe is waited for before it counts as lost, 1ms to 10s
+    #[arg(long, value_name = "TIME", help_heading = PROBES)]
+    timeout: Option<String>,
+
+    /// What the feed holds: windows per peer, or in addition every probe
+    #[arg(long, value_name = "windows|probes", help_heading = PROBES)]
+    detail: Option<String>,
+
+    /// Also time one of every N probes to a peer in user space, for comparison; 0: none
+    #[arg(long, value_name = "N", help_heading = PROBES)]
+    compare_every: Option<String>,
+
+    /// Datapath: auto takes the best that is proved to work and follows changes, any other is had or is an error
+    #[arg(long, value_name = "auto|xdp|tc|socket", help_heading = PATH)]
+    mode: Option<String>,
+
+    /// Interface to probe and answer on; repeat for more; those that lead to the peers unless given
+    #[arg(long, value_name = "IFACE", help_heading = PATH)]
+    interface: Option<Vec<String>>,
+
+    /// IP version to probe by; auto prefers IPv4 where both ends have both
+    #[arg(long, value_name = "auto|4|6", help_heading = PATH)]
+    family: Option<String>,
+
+    /// UDP port on which this node answers, and its peers unless their entry says otherwise
+    #[arg(long, value_name = "PORT", help_heading = PATH)]
+    port: Option<String>,
+
+    /// UDP source ports that probes take turns with, at most 4,096 from 1024 on; each may take another path
+    #[arg(long, value_name = "FIRST-LAST", help_heading = PATH)]
+    source_ports: Option<String>,
+
+    /// UDP payload of a probe in bytes, 96 to 9,000
+    #[arg(long, value_name = "BYTES", help_heading = PATH)]
+    size: Option<String>,
+
+    /// Differentiated services code point of probes, 0 to 63
+    #[arg(long, value_name = "DSCP", help_heading = PATH)]
+    dscp: Option<String>,
+
+    /// Firewall mark by which probes are known on their way out; change it if something else uses it
+    #[arg(long, value_name = "MARK", help_heading = PATH)]
+    mark: Option<String>,
+
+    /// Answer this network too, not only the members; repeat for more
+    #[arg(long, value_name = "CIDR", help_heading = ANSWERS)]
+    allow: Option<Vec<String>>,
+
+    /// Answer at most so many packets per second of one source
+    #[arg(long, value_name = "PPS", help_heading = ANSWERS)]
+    rate_limit_source: Option<String>,
+
+    /// Answer at most so many packets per second in all
+    #[arg(long, value_name = "PPS", help_heading = ANSWERS)]
+    rate_limit_total: Option<String>,
+
+    /// Directory on a BPF file system in which programs and maps outlive the agent, below the node's name
+    #[arg(long, value_name = "DIR", help_heading = HOUSE)]
+    pin_root: Option<String>,
+
+    /// Directory for what must outlive a restart
+    #[arg(long, value_name = "DIR", help_heading = HOUSE)]
+    state_dir: Option<String>,
+
+    /// Stamping and answering stop by themselves when no agent renewed them for so long, 3s to 1h
+    #[arg(long, value_name = "TIME", help_heading = HOUSE)]
+    lease: Option<String>,
+
+    /// The same after a clean stop: how long an upgrade may take without a lost reply, 3s to 1h
+    #[arg(long, value_name = "TIME", help_heading = HOUSE)]
+    handover: Option<String>,
+
+    /// Least severity of messages, on standard error
+    #[arg(long, value_name = "error|warn|info|debug|trace", help_heading = HOUSE)]
+    log: Option<String>,
+
+    /// Read settings from this TOML file; its keys are the long flags with _ for -
+    #[arg(long, value_name = "FILE", help_heading = HOUSE)]
+    config: Option<String>,
+
+    /// Print the effective settings and where each comes from, as a file for --config, and end
+    #[arg(long, help_heading = HOUSE)]
+    print_config: bool,
+}
+
+#[derive(Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each of them is a flag")]
+#[command(override_usage = "dt-agent ping [OPTIONS] HOST...", after_help = PING_EXAMPLES)]
+pub(super) struct PingArgs {
+    /// Hosts to probe, by name or address: dt-agent nodes or any STAMP or TWAMP-Light reflector
+    #[arg(value_name = "HOST")]
+    host: Option<Vec<String>>,
+
+    /// End after so many probes to each host; goes on until interrupted unless given
+    #[arg(short, long, value_name = "N")]
+    count: Option<String>,
+
+    /// Time from probe to probe, in seconds or with a unit, from 50us on
+    #[arg(short, long, value_name = "TIME")]
+    interval: Option<String>,
+
+    /// End after so long, whatever was sent or answered
+    #[arg(short = 'w', long, value_name = "TIME")]
+    deadline: Option<String>,
+
+    /// How long a probe is waited for before it counts as lost
+    #[arg(short = 'W', long, value_name = "TIME")]
+    timeout: Option<String>,
+
+    /// UDP payload of a probe in bytes, 96 to 9,000
+    #[arg(short, long, value_name = "BYTES")]
+    size: Option<String>,
+
+    /// Use IPv4 only
+    #[arg(short = '4', long)]
+    ipv4: bool,
+
+    /// Use IPv6 only
+    #[arg(short = '6', long)]
+    ipv6: bool,
+
+    /// Print nothing but the summary
+    #[arg(short, long)]
+    quiet: bool,
+
+    /// Print one JSON object a line, for each probe and for the summary
+    #[arg(long)]
+    json: bool,
+
+    /// Also show what user space saw of the same packets
+    #[arg(long)]
+    compare: bool,
+
+    /// UDP port of the reflectors
+    #[arg(short, long, value_name = "PORT")]
+    port: Option<String>,
+
+    /// UDP source port of the probes, from 1024 on; any free one unless given
+    #[arg(long, value_name = "PORT")]
+    source_port: Option<String>,
+
+    /// Datapath: auto joins a running agent's, else takes the best that is proved to work
+    #[arg(long, value_name = "auto|xdp|tc|socket")]
+    mode: Option<String>,
+
+    /// Interface to send from; the one that leads to the host unless given
+    #[arg(short = 'I', long, value_name = "IFACE")]
+    interface: Option<String>,
+
+    /// Node whose running agent is joined; the host's name unless given
+    #[arg(long, value_name = "NAME")]
+    node: Option<String>,
+
+    /// Directory of that agent's programs and maps
+    #[arg(long, value_name = "DIR")]
+    pin_root: Option<String>,
+
+    /// Least severity of messages, on standard error
+    #[arg(long, value_name = "error|warn|info|debug|trace")]
+    log: Option<String>,
+}
+
+#[derive(Args)]
+#[command(after_help = REFLECT_EXAMPLES)]
+pub(super) struct ReflectArgs {
+    /// Interface to answer on; repeat for more
+    #[arg(long, value_name = "IFACE")]
+    interface: Option<Vec<String>>,
+
+    /// UDP port on which requests are answered
+    #[arg(long, value_name = "PORT")]
+    port: Option<String>,
+
+    /// Answer this network or address; repeat for more; without any, nobody is answered
+    #[arg(long, value_name = "CIDR")]
+    allow: Option<Vec<String>>,
+
+    /// Datapath: auto takes the best that is proved to work, any other is had or is an error
+    #[arg(long, value_name = "auto|xdp|tc|socket")]
+    mode: Option<String>,
+
+    /// Answer at most so many packets per second of one source
+    #[arg(long, value_name = "PPS")]
+    rate_limit_source: Option<String>,
+
+    /// Answer at most so many packets per second in all
+    #[arg(long, value_name = "PPS")]
+    rate_limit_total: Option<String>,
+
+    /// Answering stops by itself when this process did not renew it for so long, 3s to 1h
+    #[arg(long, value_name = "TIME")]
+    lease: Option<String>,
+
+    /// Name of the directory of pins; the host's name unless given
+    #[arg(long, value_name = "NAME")]
+    node: Option<String>,
+
+    /// Directory on a BPF file system for programs and maps
+    #[arg(long, value_name = "DIR")]
+    pin_root: Option<String>,
+
+    /// Least severity of messages, on standard error
+    #[arg(long, value_name = "error|warn|info|debug|trace")]
+    log: Option<String>,
+}
+
+#[derive(Args)]
+#[command(after_help = DOCTOR_EXAMPLES)]
+pub(super) struct DoctorArgs {
+    /// Print one JSON object instead of text
+    #[arg(long)]
+    json: bool,
+
+    /// Interface to look at; repeat for more; all that could carry probes unless given
+    #[arg(long, value_name = "IFACE")]
+    interface: Option<Vec<String>>,
+
+    /// UDP port on which this node would answer
+    #[arg(long, value_name = "PORT")]
+    port: Option<String>,
+
+    /// Node whose programs and maps are looked at; the host's name unless given
+    #[arg(long, value_name = "NAME")]
+    node: Option<String>,
+
+    /// Directory of its programs and maps
+    #[arg(long, value_name = "DIR")]
+    pin_root: Option<String>,
+
+    /// Least severity of messages, on standard error
+    #[arg(long, value_name = "error|warn|info|debug|trace")]
+    log: Option<String>,
+}
+
+#[derive(Args)]
+#[command(after_help = DETACH_EXAMPLES)]
+pub(super) struct DetachArgs {
+    /// Node whose programs and maps are removed; the host's name unless given
+    #[arg(long, value_name = "NAME")]
+    node: Option<String>,
+
+    /// Remove those of every node on this machine
+    #[arg(long, conflicts_with = "node")]
+    all: bool,
+
+    /// Directory of the programs and maps
+    #[arg(long, value_name = "DIR")]
+    pin_root: Option<String>,
+
+    /// Least severity of messages, on standard error
+    #[arg(long, value_name = "error|warn|info|debug|trace")]
+    log: Option<String>,
+}
+
+const MESH: &str = "The mesh";
+const PROBES: &str = "What is measured";
+const PATH: &str = "How probes travel";
+const ANSWERS: &str = "Who is answered";
+const HOUSE: &str = "The agent itself";
+
+const LONG_ABOUT: &str = "\
+Measures the network between the hosts of a cluster, in the kernel, all the time.
+
+Every host runs an agent. Agents send each other small UDP probes (STAMP, RFC 8762). The send time is written by a \
+program on the sender's egress, the peer answers before its network stack sees the packet, and the receive time is \
+taken as early. So the figures are those of the network and the drivers, also while the hosts are short of CPU.";
+
+const ROOT_EXAMPLES: &str = "\
+A first look:
+  dt-agent doctor                                          what can this host do?
+  dt-agent reflect --interface eth0 --allow 10.0.0.0/8     on one host, and
+  dt-agent ping 10.0.0.1                                   from another
+
+Settings come from flags, then environment variables, then --config FILE, then defaults.
+Exit status: 0 well, 64 mistakes in settings (all are listed), other values as each command says.";
+
+const DISCOVERY_HELP: &str = r#"Where the members come from: `file:PATH`, read again when it changes and on SIGHUP
+
+The file is TOML:
+
+  stop = false                 # true stops the probing of the whole mesh
+  [[peer]]
+  name = "n1"                  # this node is in the list too, by its --node name
+  addresses = ["10.0.0.1", "fd00::1"]   # or host names
+  port = 862                   # this and all below may be left out
+  zone = "z1"
+  rack = "r1"
+  instance_group = "g1"
+  bandwidth = "10G"
+  labels = { owner = "net" }"#;
+
+const RUN_EXAMPLES: &str = "\
+Examples:
+  dt-agent run --discovery file:/etc/distributed-trace/peers.toml
+  dt-agent run --discovery file:peers.toml --node n1 --rate 10 --feed file:/tmp/feed
+  dt-agent run --config agent.toml --print-config > effective.toml
+
+Signals: SIGTERM and SIGINT flush the feed and end within 2 s; SIGHUP reads the members again.
+Programs stay attached and go on answering until the lease ends; `dt-agent detach` removes them at once.";
+
+const PING_EXAMPLES: &str = "\
+Examples:
+  dt-agent ping 10.0.0.1                      until Ctrl-C
+  dt-agent ping -c 1000 -i 1ms -q 10.0.0.1    a thousand probes in a second, only the summary
+  dt-agent ping --compare 10.0.0.1            what the kernel and what user space saw of the same packets
+  dt-agent ping --mode socket -p 8620 host    without privilege
+Times are seconds, or have a unit: 0.2, 200ms, 1m.
+Exit status: 0 each host answered, 1 one did not, 64 mistakes in settings.";
+
+const REFLECT_EXAMPLES: &str = "\
+Examples:
+  dt-agent reflect --interface eth0 --allow 10.0.0.0/8
+  dt-agent reflect --interface eth0 --interface eth1 --allow 10.0.0.0/8,fd00::/8 --mode tc
+
+Without --allow nobody is answered: a reflector open to the world can be abused against others.";
+
+const DOCTOR_EXAMPLES: &str = "\
+Examples:
+  dt-agent doctor
+  dt-agent doctor --json --interface eth0
+
+Exit status: 0 if xdp or tc works on some interface, 1 if not, 64 mistakes in settings.";
+
+const DETACH_EXAMPLES: &str = "\
+Examples:
+  dt-agent detach             this host's node
+  dt-agent detach --node n1
+  dt-agent detach --all";

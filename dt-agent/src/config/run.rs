@@ -1,0 +1,293 @@
+//! Settings of `run`, checked.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use tracing::level_filters::LevelFilter;
+
+use crate::engine::ladder::ModeRequest;
+use crate::engine::mesh::Family;
+
+use super::check::Checker;
+use super::error::ConfigError;
+use super::raw::{RawConfig, Surroundings, Typed};
+use super::{parse, print, settings};
+
+/// Everything `run` wants to know.
+#[derive(Clone, Debug)]
+pub struct RunConfig {
+    /// Name of this node in the mesh; safe as the name of a directory.
+    pub node: String,
+    /// Where the members come from.
+    pub discovery: DiscoverySource,
+    /// Where the measurements go.
+    pub feed: FeedTarget,
+    /// Probes per second towards each peer.
+    pub rate: f64,
+    /// Length of a window, 1 to 60 seconds.
+    pub window: Duration,
+    /// How long a probe is waited for.
+    pub timeout: Duration,
+    /// What the feed holds.
+    pub detail: Detail,
+    /// Of how many probes to a peer one is also timed in user space; 0: none.
+    pub compare_every: u32,
+    /// Rung of the datapath ladder.
+    pub mode: ModeRequest,
+    /// Interfaces to probe and answer on; empty: those that lead to the peers.
+    pub interfaces: Vec<String>,
+    /// IP version to probe by.
+    pub family: Family,
+    /// UDP port on which requests are answered, and the one of members that name none.
+    pub port: u16,
+    /// UDP source ports of probes; never contains `port`.
+    pub source_ports: SourcePorts,
+    /// UDP payload of a probe, bytes.
+    pub payload_bytes: u16,
+    /// Differentiated services code point of probes, 0 to 63.
+    pub dscp: u8,
+    /// Firewall mark by which probes are known on their way out; not 0.
+    pub mark: u32,
+    /// Who is answered besides the members.
+    pub allow: Vec<IpNet>,
+    /// How much is answered.
+    pub rate_limits: RateLimits,
+    /// Directory on a BPF file system; each node has one of its own below it.
+    pub pin_root: PathBuf,
+    /// Directory for what must outlive a restart.
+    pub state_dir: PathBuf,
+    /// After how long without an agent stamping and answering stop.
+    pub lease: Duration,
+    /// The same after a clean stop; not shorter than `lease`.
+    pub handover: Duration,
+    /// What is logged.
+    pub log: LevelFilter,
+    /// Print the settings instead of running.
+    pub print_config: bool,
+    raw: RawConfig,
+}
+
+/// Where the members come from.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum DiscoverySource {
+    /// A TOML file.
+    File(PathBuf),
+}
+
+/// Where the measurements go.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub enum FeedTarget {
+    /// Nowhere.
+    #[default]
+    None,
+    /// Segment files in this directory.
+    File(PathBuf),
+}
+
+/// What the feed holds.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Detail {
+    /// Counters and histograms per peer and window.
+    #[default]
+    Windows,
+    /// The same, and every probe.
+    Probes,
+}
+
+/// A range of UDP ports, both ends included.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct SourcePorts {
+    /// The first.
+    pub first: u16,
+    /// The last, not below the first.
+    pub last: u16,
+}
+
+impl SourcePorts {
+    /// How many there are; at least 1.
+    #[must_use]
+    pub const fn count(self) -> u16 {
+        self.last - self.first + 1
+    }
+
+    /// Whether this port is one of them.
+    #[must_use]
+    pub const fn contains(self, port: u16) -> bool {
+        self.first <= port && port <= self.last
+    }
+}
+
+/// How much a reflector answers.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct RateLimits {
+    /// Packets per second of one source.
+    pub source_pps: u32,
+    /// Packets per second of all sources together.
+    pub total_pps: u32,
+}
+
+impl RunConfig {
+    /// Gathers and checks the settings of this process.
+    ///
+    /// # Errors
+    ///
+    /// All mistakes together.
+    pub fn load(typed: &Typed) -> Result<Self, ConfigError> {
+        Self::load_in(typed, &Surroundings::of_process())
+    }
+
+    /// Gathers and checks the settings in these surroundings.
+    ///
+    /// # Errors
+    ///
+    /// All mistakes together.
+    pub fn load_in(typed: &Typed, surroundings: &Surroundings<'_>) -> Result<Self, ConfigError> {
+        let mut raw = RawConfig::gather(settings::RUN, typed, surroundings);
+        let feed = raw
+            .text("state_dir")
+            .map(|directory| format!("file:{directory}/feed"));
+        raw.derive("feed", feed, "below state_dir");
+        Self::check(&raw)
+    }
+
+    /// The effective settings as a file that can be fed back, each with its origin.
+    #[must_use]
+    pub fn to_toml(&self) -> String {
+        print::to_toml(&self.raw)
+    }
+
+    /// Keys of the settings that have another value than in `other`, for a reload that can apply only some of them.
+    #[must_use]
+    pub fn differences(&self, other: &Self) -> Vec<&'static str> {
+        self.raw.differences(&other.raw)
+    }
+
+    fn check(raw: &RawConfig) -> Result<Self, ConfigError> {
+        let mut check = Checker::new(raw);
+        let config = Self {
+            node: check.one("node", parse::node),
+            discovery: check_discovery(&mut check),
+            feed: check.one("feed", feed),
+            rate: check.one("rate", parse::rate),
+            window: check.one("window", window),
+            timeout: check.one("timeout", timeout),
+            detail: check.one("detail", detail),
+            compare_every: check.one("compare_every", |text| parse::whole(text, 0..=u32::MAX)),
+            mode: check.one("mode", parse::mode),
+            interfaces: check.list("interface", parse::interface),
+            family: check.one("family", parse::family),
+            port: check.one("port", parse::port),
+            source_ports: check.one("source_ports", source_ports),
+            payload_bytes: check.one("size", parse::payload),
+            dscp: check.one("dscp", |text| parse::whole(text, 0..=63)),
+            mark: check.one("mark", |text| parse::whole(text, 1..=u32::MAX)),
+            allow: check.list("allow", parse::network),
+            rate_limits: RateLimits::check(&mut check),
+            pin_root: check.one("pin_root", parse::absolute),
+            state_dir: check.one("state_dir", parse::absolute),
+            lease: check.one("lease", parse::lease),
+            handover: check.one("handover", parse::lease),
+            log: check.one_or("log", LevelFilter::INFO, parse::level),
+            print_config: check.switch("print_config"),
+            raw: raw.clone(),
+        };
+        config.check_contradictions(&mut check);
+        check.finish(config)
+    }
+
+    fn check_contradictions(&self, check: &mut Checker<'_>) {
+        let SourcePorts { first, last } = self.source_ports;
+        check.contradiction(&["source_ports", "port"], self.source_ports.contains(self.port), || {
+            format!("port {} is one of source_ports {first}-{last}: a probe would look like a request", self.port)
+        });
+        check.contradiction(&["lease", "handover"], self.handover < self.lease, || {
+            format!(
+                "handover {} is shorter than lease {}: a clean stop would be worse than a crash",
+                humantime::format_duration(self.handover),
+                humantime::format_duration(self.lease)
+            )
+        });
+    }
+}
+
+impl RateLimits {
+    pub(super) fn check(check: &mut Checker<'_>) -> Self {
+        Self {
+            source_pps: check.one("rate_limit_source", parse::packet_rate),
+            total_pps: check.one("rate_limit_total", parse::packet_rate),
+        }
+    }
+}
+
+fn check_discovery(check: &mut Checker<'_>) -> DiscoverySource {
+    if !check.has("discovery") {
+        check.missing(
+            "discovery",
+            String::from("say where the members are, with --discovery file:PATH"),
+        );
+    }
+    check
+        .optional("discovery", discovery)
+        .unwrap_or_else(|| DiscoverySource::File(PathBuf::new()))
+}
+
+fn discovery(text: &str) -> Result<DiscoverySource, String> {
+    match text.strip_prefix("file:") {
+        Some(path) if !path.is_empty() => Ok(DiscoverySource::File(path.into())),
+        _ => Err(String::from(
+            "is not a source of members such as file:/etc/distributed-trace/peers.toml",
+        )),
+    }
+}
+
+fn feed(text: &str) -> Result<FeedTarget, String> {
+    match text.strip_prefix("file:") {
+        Some(path) if !path.is_empty() => Ok(FeedTarget::File(path.into())),
+        None if text == "none" => Ok(FeedTarget::None),
+        _ => Err(String::from(
+            "is neither none nor a directory such as file:/var/lib/distributed-trace/feed",
+        )),
+    }
+}
+
+fn window(text: &str) -> Result<Duration, String> {
+    parse::duration(text, Duration::from_secs(1)..=Duration::from_mins(1))
+}
+
+fn timeout(text: &str) -> Result<Duration, String> {
+    parse::duration(text, Duration::from_millis(1)..=Duration::from_secs(10))
+}
+
+fn detail(text: &str) -> Result<Detail, String> {
+    match text {
+        "windows" => Ok(Detail::Windows),
+        "probes" => Ok(Detail::Probes),
+        _ => Err(String::from("is neither windows nor probes")),
+    }
+}
+
+fn source_ports(text: &str) -> Result<SourcePorts, String> {
+    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    let port = |text: &str| {
+        text.trim()
+            .parse()
+            .ok()
+            .filter(|port| *port >= FIRST_SOURCE_PORT)
+    };
+    let ports = port(first)
+        .zip(port(last))
+        .filter(|(first, last)| first <= last);
+    ports
+        .map(|(first, last)| SourcePorts { first, last })
+        .filter(|ports| u32::from(ports.count()) <= dt_common::map::MAX_SOURCE_PORTS)
+        .ok_or_else(|| {
+            format!(
+                "is not a range of at most {} ports from {FIRST_SOURCE_PORT} on, such as 61000-61003",
+                dt_common::map::MAX_SOURCE_PORTS
+            )
+        })
+}
+
+/// Reflectors refuse privileged source ports, so that they cannot be turned against each other.
+const FIRST_SOURCE_PORT: u16 = 1024;

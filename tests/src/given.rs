@@ -1,0 +1,62 @@
+//! What `cargo xtask test` built and passes on in the environment.
+
+use std::env;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+
+/// The agent, `DT_AGENT_BIN`.
+pub fn agent() -> Result<PathBuf> {
+    path("DT_AGENT_BIN")
+}
+
+/// The object with the programs under test, `DT_BPF_OBJECT`.
+pub fn datapath_object() -> Result<PathBuf> {
+    path("DT_BPF_OBJECT")
+}
+
+/// The object with fault programs and the like, `DT_LAB_OBJECT`.
+pub fn lab_object() -> Result<PathBuf> {
+    path("DT_LAB_OBJECT")
+}
+
+/// An executable that set-up installed or that is in `PATH`, `DT_TOOLS_DIR`.
+pub fn tool(name: &str) -> Result<PathBuf> {
+    let ours = path("DT_TOOLS_DIR")?.join("bin").join(name);
+    Ok(if ours.is_file() {
+        ours
+    } else {
+        PathBuf::from(name)
+    })
+}
+
+/// The Python that has scapy, `DT_VENV`.
+pub fn python() -> Result<PathBuf> {
+    Ok(path("DT_VENV")?.join("bin/python"))
+}
+
+/// Why kernel tests cannot run here, if they cannot.
+#[must_use]
+pub fn missing() -> Option<String> {
+    if !nix::unistd::geteuid().is_root() {
+        return Some("not root".to_owned());
+    }
+    let unset = ALL.iter().find(|name| env::var_os(name).is_none())?;
+    Some(format!(
+        "{unset} is not set: run the tests by `cargo xtask test`"
+    ))
+}
+
+fn path(variable: &str) -> Result<PathBuf> {
+    env::var_os(variable)
+        .map(PathBuf::from)
+        .with_context(|| format!("{variable} is not set: run the tests by `cargo xtask test`"))
+}
+
+const ALL: &[&str] = &[
+    "DT_AGENT_BIN",
+    "DT_BPF_OBJECT",
+    "DT_LAB_OBJECT",
+    "DT_TOOLS_DIR",
+    "DT_VENV",
+];

@@ -1,0 +1,96 @@
+//! The command line: one subcommand per developer task.
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+use crate::setup::Group;
+use crate::workspace::{self, Workspace};
+use crate::{build, check, demo, setup, test};
+
+#[derive(Parser)]
+#[command(
+    name = "cargo xtask",
+    bin_name = "cargo xtask",
+    about = "Developer commands of distributed-trace",
+    after_help = AFTER_HELP,
+    version
+)]
+struct Args {
+    #[command(subcommand)]
+    command: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Install what the other commands need; a second call changes nothing
+    ///
+    /// Debian packages (the only part that needs root), the source of `core` for the BPF target, `bpf-linker`, and for
+    /// tests and benchmarks the foreign peers (`stamp-suite`, scapy). Everything but the packages goes below `target/`.
+    Setup {
+        /// Install only what this command needs, instead of everything
+        #[arg(long = "for", value_enum, value_name = "COMMAND", default_value_t = Group::All)]
+        group: Group,
+    },
+    /// Build the BPF objects, then the agent with its object embedded, all optimised
+    Build,
+    /// Set up, build, and watch hosts on this machine probe each other; needs root
+    ///
+    /// The hosts are network namespaces, each with a real agent. Ends with status 0 only if every pair was measured in the
+    /// mode asked for, reached the rate within 2 %, and lost nothing. Leaves nothing behind.
+    Demo(demo::Options),
+    /// Prove what can be proved without a kernel: formatting, lints, docs, licences, duplicates, layering
+    Check,
+    /// Set up, build, and run all tests: on the host, and as root in network namespaces
+    ///
+    /// Ends with one line, `N passed, N failed, N skipped`. With CI=true a skipped test is a failure.
+    Test {
+        /// Run only the tests whose name contains this
+        filter: Option<String>,
+    },
+}
+
+/// Reads the command line and does what it says.
+pub fn run() -> Result<()> {
+    let task = Args::parse().command;
+    let workspace = Workspace::find()?;
+    match task {
+        Task::Setup { group } => setup::run(&workspace, group),
+        Task::Build => build::run(&workspace).map(|_| ()),
+        Task::Demo(options) => {
+            workspace::require_root("demo")?;
+            demo::run(&workspace, &options)
+        }
+        Task::Check => check::run(&workspace),
+        Task::Test { filter } => {
+            workspace::require_root("test")?;
+            test::run(&workspace, filter.as_deref())
+        }
+    }
+}
+
+const AFTER_HELP: &str = "\
+A first hour:
+  cargo xtask setup    once, on a fresh Debian machine (as root, or with sudo for the packages it names)
+  cargo xtask build    target/release/dt-agent, and the BPF objects in target/bpf-objects
+  cargo xtask demo     needs root: four hosts that measure each other, in the kernel and beside ping
+  cargo xtask test     needs root: makes network namespaces and loads BPF programs
+  cargo xtask check    what a pull request has to pass besides the tests
+
+Logs of long steps are in target/xtask-logs. `cargo xtask COMMAND --help` says more.";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn setup_is_for_everything_unless_told_otherwise() {
+        let args = Args::parse_from(["cargo xtask", "setup"]);
+        assert!(matches!(args.command, Task::Setup { group: Group::All }));
+    }
+}

@@ -1,0 +1,200 @@
+//! `cargo xtask setup`: everything the other commands need, as a table of needs.
+//!
+//! A need is looked for before anything is done and looked for again after it was provided, so a step that claims
+//! success is believed only when the thing is there. What each need takes is in the modules below.
+
+mod bpf_core;
+mod cargo_tools;
+mod packages;
+mod scapy;
+
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use clap::ValueEnum;
+
+use crate::clock::Stopwatch;
+use crate::process;
+use crate::workspace::{Workspace, is_root};
+
+pub use bpf_core::{BpfCore, DEBIAN_RUSTC};
+pub use cargo_tools::{BPF_LINKER, CargoTool};
+
+/// What to set up for.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Group {
+    All,
+    Build,
+    Demo,
+    Test,
+    Bench,
+}
+
+/// Provides everything `group` needs, and says of each step what it found or did and how long that took.
+pub fn run(workspace: &Workspace, group: Group) -> Result<()> {
+    for need in NEEDS.iter().filter(|need| need.is_for(group)) {
+        need.satisfy(workspace)
+            .with_context(|| format!("set-up of {} failed", need.what.name()))?;
+    }
+    Ok(())
+}
+
+/// One row of the table: a thing, and the commands that cannot work without it.
+struct Need {
+    what: What,
+    groups: &'static [Group],
+}
+
+enum What {
+    Packages(&'static [&'static str]),
+    BpfCore,
+    CargoTool(&'static CargoTool),
+    Scapy,
+    BpfFilesystem,
+}
+
+impl Need {
+    fn is_for(&self, group: Group) -> bool {
+        group == Group::All || self.groups.contains(&group)
+    }
+
+    fn satisfy(&self, workspace: &Workspace) -> Result<()> {
+        let watch = Stopwatch::start();
+        let name = self.what.name();
+        if let Some(found) = self.what.find(workspace)? {
+            eprintln!("{name:<28} {found}: already there ({watch})");
+            return Ok(());
+        }
+        eprintln!("{name:<28} to be installed");
+        self.what.provide(workspace)?;
+        let found = self
+            .what
+            .find(workspace)?
+            .context("it was installed without an error and is still not there")?;
+        eprintln!("{name:<28} {found}: installed ({watch})");
+        Ok(())
+    }
+}
+
+impl What {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Packages(_) => "Debian packages",
+            Self::BpfCore => "core for the BPF target",
+            Self::CargoTool(tool) => tool.name,
+            Self::Scapy => "scapy",
+            Self::BpfFilesystem => "BPF file system",
+        }
+    }
+
+    /// What is there already, in words; `None` when it has to be provided.
+    fn find(&self, workspace: &Workspace) -> Result<Option<String>> {
+        match self {
+            Self::Packages(names) => packages::find(names),
+            Self::BpfCore => Ok(BpfCore::find(workspace)?.map(|core| core.to_string())),
+            Self::CargoTool(tool) => Ok(tool.find(workspace).map(|path| tool.describe(&path))),
+            Self::Scapy => Ok(scapy::find(workspace)),
+            Self::BpfFilesystem => Ok(bpf_filesystem_is_mounted()?.then(|| BPF_FS.to_owned())),
+        }
+    }
+
+    fn provide(&self, workspace: &Workspace) -> Result<()> {
+        match self {
+            Self::Packages(names) => packages::install(workspace, names),
+            Self::BpfCore => bpf_core::install(workspace),
+            Self::CargoTool(tool) => tool.install(workspace),
+            Self::Scapy => scapy::install(workspace),
+            Self::BpfFilesystem => mount_bpf_filesystem(),
+        }
+    }
+}
+
+fn bpf_filesystem_is_mounted() -> Result<bool> {
+    ensure!(
+        Path::new(BPF_FS).is_dir(),
+        "{BPF_FS} does not exist: this kernel was built without BPF"
+    );
+    let kind = nix::sys::statfs::statfs(BPF_FS)?.filesystem_type();
+    Ok(kind == nix::sys::statfs::BPF_FS_MAGIC)
+}
+
+fn mount_bpf_filesystem() -> Result<()> {
+    ensure!(is_root(), "type: sudo mount -t bpf bpf {BPF_FS}");
+    process::capture(std::process::Command::new("mount").args(["-t", "bpf", "bpf", BPF_FS]))?;
+    Ok(())
+}
+
+const BPF_FS: &str = "/sys/fs/bpf";
+
+/// Needed by every command that makes something.
+const ALL: &[Group] = &[Group::Build, Group::Demo, Group::Test, Group::Bench];
+/// Needed where hosts are made of network namespaces.
+const LAB: &[Group] = &[Group::Demo, Group::Test, Group::Bench];
+
+/// In the order of installation: what fails fast comes first.
+const NEEDS: &[Need] = &[
+    Need {
+        what: What::Packages(&[
+            "iproute2",
+            "util-linux",
+            "iputils-ping",
+            "ethtool",
+            "stress-ng",
+        ]),
+        groups: LAB,
+    },
+    Need {
+        what: What::Packages(&["protobuf-compiler", "python3-venv", "bpftool"]),
+        groups: &[Group::Test],
+    },
+    Need {
+        what: What::Packages(&["fping"]),
+        groups: &[Group::Bench],
+    },
+    Need {
+        what: What::BpfFilesystem,
+        groups: LAB,
+    },
+    Need {
+        what: What::BpfCore,
+        groups: ALL,
+    },
+    Need {
+        what: What::CargoTool(&BPF_LINKER),
+        groups: ALL,
+    },
+    Need {
+        what: What::CargoTool(&cargo_tools::STAMP_SUITE),
+        groups: &[Group::Test, Group::Bench],
+    },
+    Need {
+        what: What::Scapy,
+        groups: &[Group::Test],
+    },
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_demo_does_not_install_what_only_tests_need() {
+        let demo = NEEDS.iter().filter(|need| need.is_for(Group::Demo));
+        for need in demo {
+            assert!(!matches!(need.what, What::Scapy));
+            assert!(need.what.name() != cargo_tools::STAMP_SUITE.name);
+        }
+    }
+
+    #[test]
+    fn whoever_runs_something_can_also_build_it() {
+        for group in ALL {
+            let linkers = NEEDS.iter().filter(|need| need.is_for(*group));
+            assert!(
+                linkers
+                    .into_iter()
+                    .any(|need| need.what.name() == BPF_LINKER.name)
+            );
+        }
+    }
+}

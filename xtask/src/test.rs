@@ -1,0 +1,179 @@
+//! `cargo xtask test`: set up, build, then every test there is, and one line with the totals.
+//!
+//! Three runs of `cargo test`: what needs only a host, the BPF crate's plain functions, and what needs a kernel. All three
+//! run whatever the earlier ones said.
+
+mod totals;
+
+use std::env;
+use std::ffi::OsString;
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::process::CommandExt;
+use std::panic;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use dt_tests::Interrupt;
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+
+use crate::build::{self, Built};
+use crate::setup::{self, Group};
+use crate::workspace::Workspace;
+use totals::Totals;
+
+/// Runs the tests whose name contains `filter`, or all of them.
+pub fn run(workspace: &Workspace, filter: Option<&str>) -> Result<()> {
+    setup::run(workspace, Group::Test)?;
+    let built = build::run(workspace)?;
+    // From here on Ctrl-C ends the tests and not this program, which then clears away what they left.
+    let run = Run {
+        workspace,
+        filter,
+        environment: environment(workspace, &built),
+        interrupt: Interrupt::catch()?,
+    };
+    let mut totals = Totals::default();
+    let mut failed = Vec::new();
+    for suite in SUITES {
+        let passed = run.suite(suite, &mut totals);
+        if !passed.with_context(|| format!("the {} tests", suite.name))? {
+            failed.push(suite.name);
+        }
+        if run.interrupt.arrived() {
+            break;
+        }
+    }
+    dt_tests::sweep()?;
+    println!("{totals}");
+    if run.interrupt.arrived() {
+        bail!("interrupted");
+    }
+    if !failed.is_empty() {
+        bail!("tests failed: {}", failed.join(", "));
+    }
+    if ci() && totals.skipped > 0 {
+        bail!(
+            "{} tests were skipped, which CI does not accept",
+            totals.skipped
+        );
+    }
+    Ok(())
+}
+
+/// What all suites of one run share.
+struct Run<'a> {
+    workspace: &'a Workspace,
+    filter: Option<&'a str>,
+    environment: Vec<(&'static str, OsString)>,
+    interrupt: Interrupt,
+}
+
+impl Run<'_> {
+    /// Whether all tests of the suite passed.
+    fn suite(&self, suite: &Suite, totals: &mut Totals) -> Result<bool> {
+        let mut cargo = self.workspace.cargo();
+        cargo
+            .args(["test", "--locked", "--no-fail-fast"])
+            .args(suite.packages)
+            .args(self.filter)
+            .arg("--")
+            .args(suite.options)
+            .envs(self.environment.iter().map(|(name, value)| (name, value)));
+        run_counted(&mut cargo, totals, &self.interrupt)
+    }
+}
+
+struct Suite {
+    name: &'static str,
+    packages: &'static [&'static str],
+    options: &'static [&'static str],
+}
+
+/// Runs `command` with its output passed on line by line and counted on the way.
+fn run_counted(command: &mut Command, totals: &mut Totals, interrupt: &Interrupt) -> Result<bool> {
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        // Its own group, so that cargo and the test that it runs are ended together.
+        .process_group(0)
+        .spawn()?;
+    let group = Pid::from_raw(child.id() as i32);
+    let stdout = child.stdout.take().context("stdout is piped")?;
+    let stderr = child.stderr.take().context("stderr is piped")?;
+    let talk = thread::spawn(move || pass_on(BufReader::new(stderr), std::io::stderr()));
+    let results = thread::spawn(move || pass_on(BufReader::new(stdout), std::io::stdout()));
+    let status = loop {
+        if let Some(status) = child.try_wait()? {
+            break status;
+        }
+        if interrupt.arrived() {
+            // Not reaped yet, so the group is still the child's.
+            killpg(group, Signal::SIGTERM)?;
+        }
+        thread::sleep(Duration::from_millis(50));
+    };
+    for reader in [results, talk] {
+        *totals += reader
+            .join()
+            .unwrap_or_else(|panic| panic::resume_unwind(panic))?;
+    }
+    Ok(status.success())
+}
+
+fn pass_on(from: impl BufRead, mut to: impl Write) -> Result<Totals> {
+    let mut totals = Totals::default();
+    for line in from.split(b'\n') {
+        let mut line = line?;
+        totals.count_line(&String::from_utf8_lossy(&line));
+        line.push(b'\n');
+        to.write_all(&line)?;
+    }
+    Ok(totals)
+}
+
+fn environment(workspace: &Workspace, built: &Built) -> Vec<(&'static str, OsString)> {
+    let mut environment = vec![
+        ("DT_AGENT_BIN", built.agent.clone().into()),
+        ("DT_BPF_OBJECT", built.datapath_object.clone().into()),
+        ("DT_LAB_OBJECT", built.lab_object.clone().into()),
+        ("DT_TOOLS_DIR", workspace.tools().into()),
+        ("DT_VENV", workspace.venv().into()),
+    ];
+    if ci() {
+        environment.push(("DT_NO_SKIP", "1".into()));
+    }
+    environment
+}
+
+fn ci() -> bool {
+    env::var("CI").is_ok_and(|value| value == "true")
+}
+
+const SUITES: &[Suite] = &[
+    Suite {
+        name: "host",
+        packages: &[
+            "--workspace",
+            "--exclude",
+            "dt-ebpf",
+            "--exclude",
+            "dt-tests",
+        ],
+        options: &[],
+    },
+    Suite {
+        name: "BPF crate",
+        packages: &["--package", "dt-ebpf"],
+        options: &[],
+    },
+    Suite {
+        name: "kernel",
+        packages: &["--package", "dt-tests"],
+        // Hosts and clocks are shared: two tests at a time would disturb each other's measurements.
+        options: &["--test-threads=1"],
+    },
+];
