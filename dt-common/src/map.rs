@@ -16,6 +16,7 @@ pub type AddressWords = [u64; 2];
 
 /// The words of an address.
 #[must_use]
+#[expect(clippy::many_single_char_names, reason = "sixteen bytes in order have no better names")]
 pub const fn words(address: Address) -> AddressWords {
     let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = address;
     [
@@ -359,7 +360,7 @@ reasons! {
     UnknownReply = "unknown_reply",
     /// Sent on unstamped: no agent renewed the lease.
     UnstampedLease = "unstamped_lease",
-    /// Passed: XDP_TX is being proved with this neighbour answer.
+    /// Sent back: a neighbour's answer that proves whether `XDP_TX` works.
     Proof = "proof",
 }
 

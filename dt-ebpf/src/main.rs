@@ -6,7 +6,6 @@
 //! unwraps or divides by a variable.
 
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
-#![warn(missing_docs)]
 #![cfg_attr(
     target_arch = "bpf",
     feature(asm_experimental_arch, core_intrinsics, adt_const_params)

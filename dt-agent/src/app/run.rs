@@ -39,9 +39,7 @@ async fn serve(config: RunConfig) -> anyhow::Result<()> {
         _ = stop.recv() => return Ok(()),
         _ = interrupt.recv() => return Ok(()),
     };
-    let mut agent = Agent::start(&config, first)
-        .await
-        .context("cannot start the agent")?;
+    let mut agent = Agent::start(&config, &first).context("cannot start the agent")?;
     loop {
         tokio::select! {
             biased; // Stop, then membership, then what time brings. Every branch is cancel safe.
@@ -49,7 +47,7 @@ async fn serve(config: RunConfig) -> anyhow::Result<()> {
             _ = interrupt.recv() => break,
             _ = reload.recv() => discovery.reload(),
             change = discovery.next_change() => match change {
-                Ok(discovered) => agent.handle_membership(discovered)?,
+                Ok(discovered) => agent.handle_membership(&discovered)?,
                 Err(error) => tracing::error!("The last membership is kept: {:#}", anyhow::Error::from(error)),
             },
             () = agent.wait() => agent.work().await?,

@@ -71,6 +71,7 @@ pub(super) fn prepare(settings: &StationSettings<'_>) -> anyhow::Result<Ground> 
 
 fn load(settings: &StationSettings<'_>) -> Result<Option<(Node, EventRing)>, NodeError> {
     if settings.request == ModeRequest::Only(Mode::Socket) {
+        remove_leftovers(settings)?;
         return Ok(None);
     }
     let pins = NodePins::open(settings.pin_root, settings.node)?;
@@ -86,6 +87,18 @@ fn load(settings: &StationSettings<'_>) -> Result<Option<(Node, EventRing)>, Nod
         seed: settings.seed,
     };
     Node::load(pins, node).map(Some)
+}
+
+/// Takes away the programs of an earlier agent, which would collect replies that nobody reads.
+fn remove_leftovers(settings: &StationSettings<'_>) -> Result<(), NodeError> {
+    let pins = NodePins::existing(settings.pin_root, settings.node, dt_common::ABI_VERSION)?;
+    if !pins.exist() {
+        return Ok(());
+    }
+    let _lock = pins.lock()?;
+    pins.remove_all()?;
+    tracing::info!(node = settings.node, "Removed the programs that an earlier agent left.");
+    Ok(())
 }
 
 /// Opens the ways that probes can take.

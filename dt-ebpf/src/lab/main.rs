@@ -1,7 +1,6 @@
 //! Programs of the laboratory, not of the product: baselines for benchmarks, and a wire with scripted faults.
 
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
-#![warn(missing_docs)]
 #![cfg_attr(target_arch = "bpf", feature(core_intrinsics, adt_const_params))]
 #![cfg_attr(
     target_arch = "bpf",

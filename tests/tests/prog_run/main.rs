@@ -2,8 +2,13 @@
 
 #![forbid(unsafe_code)]
 
+mod collect;
+mod egress;
+mod foreign;
+mod limits;
 mod oracle;
 mod packet;
+mod replies;
 mod rig;
 mod sessions;
 mod verdicts;

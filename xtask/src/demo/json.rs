@@ -59,6 +59,8 @@ struct PairResult {
     not_admitted: u64,
     peer_restarted: u64,
     straddled: u64,
+    departed: u64,
+    late_after_loss: u64,
 }
 
 #[derive(Serialize)]
@@ -139,6 +141,8 @@ impl PairResult {
             not_admitted: counters.not_admitted,
             peer_restarted: counters.peer_restarted,
             straddled: counters.straddled,
+            departed: counters.departed,
+            late_after_loss: counters.late_after_loss,
         }
     }
 }

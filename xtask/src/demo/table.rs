@@ -73,6 +73,7 @@ fn others(text: &mut String, findings: &Findings) {
         .for_each(|pair| sum.merge(&pair.counters));
     let counted = [
         ("late", sum.late),
+        ("back after they had been counted as lost", sum.late_after_loss),
         ("duplicated on the way there", sum.duplicate_forward),
         ("duplicated on the way back", sum.duplicate_return),
         ("corrupted on the way there", sum.corrupt_forward),
@@ -87,6 +88,7 @@ fn others(text: &mut String, findings: &Findings) {
         ),
         ("unknown because the peer restarted", sum.peer_restarted),
         ("without a time because a clock was set", sum.straddled),
+        ("departed with their peer", sum.departed),
         ("still under way at the end", sum.in_flight),
     ];
     let named = counted

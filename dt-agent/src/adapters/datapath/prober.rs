@@ -220,6 +220,7 @@ impl Worker {
         }
     }
 
+    #[expect(clippy::needless_pass_by_value, reason = "an order is obeyed once")]
     fn obey_one(&mut self, order: Order) {
         let now = clock::now();
         match order {

@@ -28,7 +28,7 @@ pub(super) fn moderation(channel: &mut Channel, link: u32) -> io::Result<Moderat
     for (kind, value) in answers.iter().flat_map(attributes) {
         match (kind, value.as_slice()) {
             (COALESCE_RX_USECS, value) => {
-                moderation.receive_us = value.try_into().ok().map(u32::from_ne_bytes)
+                moderation.receive_us = value.try_into().ok().map(u32::from_ne_bytes);
             }
             (COALESCE_ADAPTIVE_RX, [value]) => moderation.adaptive = *value != 0,
             _ => {}

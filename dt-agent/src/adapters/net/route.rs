@@ -60,7 +60,7 @@ pub(super) fn parse(message: &RouteNetlinkMessage) -> Option<Route> {
             RouteAttribute::Gateway(gateway) => route.gateway = address(gateway),
             // IPv4 by way of an IPv6 router (RFC 8950).
             RouteAttribute::Via(RouteVia::Inet6(gateway)) => {
-                route.gateway = Some((*gateway).into())
+                route.gateway = Some((*gateway).into());
             }
             RouteAttribute::Via(RouteVia::Inet(gateway)) => route.gateway = Some((*gateway).into()),
             _ => {}

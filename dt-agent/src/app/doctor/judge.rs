@@ -2,8 +2,9 @@
 
 use serde::Serialize;
 
-use super::facts::{Capabilities, Fact, Facts, KernelRelease};
+use super::facts::{Capabilities, Fact, Facts, IdleState, KernelRelease};
 use super::interface;
+use crate::adapters::clock::KernelClock;
 
 /// What was found on this host.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize)]
@@ -168,63 +169,26 @@ fn missing(capabilities: Capabilities) -> Vec<(u32, &'static str)> {
 }
 
 fn host_findings(facts: &Facts, no_interface: bool) -> Vec<Finding> {
+    let (directory, on_bpf_fs) = &facts.pins;
     let mut findings = vec![
         about(&facts.kernel, "kernel", kernel),
-        about(&facts.capabilities, "capabilities", |capabilities| {
-            privileges(*capabilities)
+        about(&facts.capabilities, "capabilities", |held| {
+            privileges(*held)
         }),
-        about(&facts.pins.1, "BPF file system", |mounted| {
-            pins(&facts.pins.0, *mounted)
+        about(on_bpf_fs, "BPF file system", |mounted| {
+            pins(directory, *mounted)
         }),
-        about(&facts.clock, "clock", |clock| {
-            let bound = format!("at most {} from UTC", duration(clock.bound_ns));
-            if clock.synchronised {
-                Finding::good("clock", format!("synchronised, {bound}"))
-            } else {
-                let says = format!("not synchronised, {bound}");
-                Finding::note(
-                    "clock",
-                    says,
-                    "run chrony or a PTP client; round trips are right all the same, one-way delays are not",
-                )
-            }
-        }),
-        about(&facts.idle, "idle states", |state| match state {
-            None => Finding::good(
-                "idle states",
-                "the kernel manages none; a hypervisor below it may",
-            ),
-            Some(state) if state.exit_us <= SHALLOW_US => Finding::good(
-                "idle states",
-                format!("deepest is {}, {} us to leave", state.name, state.exit_us),
-            ),
-            Some(state) => {
-                let says = format!(
-                    "deepest is {}, {} us to leave: every figure of a quiet host has them",
-                    state.name, state.exit_us
-                );
-                Finding::note(
-                    "idle states",
-                    says,
-                    "if that is too much, limit them with the kernel parameter intel_idle.max_cstate=1 or /dev/cpu_dma_latency",
-                )
-            }
-        }),
+        about(&facts.clock, "clock", |found| clock(*found)),
+        about(&facts.idle, "idle states", |deepest| idle(deepest.as_ref())),
     ];
     findings.extend(memory(facts));
+    let advice = "name one that `ip link` shows";
     let unseen = facts.unseen.iter();
-    findings.extend(
-        unseen.map(|what| {
-            Finding::problem("interfaces", what.clone(), "name one that `ip link` shows")
-        }),
-    );
+    findings.extend(unseen.map(|what| Finding::problem("interfaces", what.clone(), advice)));
     if no_interface && facts.unseen.is_empty() {
         let says = "none is up and has an address";
-        findings.push(Finding::problem(
-            "interfaces",
-            says,
-            "set one up, or name it with --interface",
-        ));
+        let advice = "set one up, or name it with --interface";
+        findings.push(Finding::problem("interfaces", says, advice));
     }
     findings
 }
@@ -299,6 +263,40 @@ fn pins(directory: &str, mounted: bool) -> Finding {
         subject,
         says,
         "mount -t bpf bpf /sys/fs/bpf, on the host and into the container",
+    )
+}
+
+fn clock(found: KernelClock) -> Finding {
+    let bound = format!("at most {} from UTC", duration(found.bound_ns));
+    if found.synchronised {
+        return Finding::good("clock", format!("synchronised, {bound}"));
+    }
+    Finding::note(
+        "clock",
+        format!("not synchronised, {bound}"),
+        "run chrony or a PTP client; round trips are right all the same, one-way delays are not",
+    )
+}
+
+fn idle(deepest: Option<&IdleState>) -> Finding {
+    let subject = "idle states";
+    let Some(deepest) = deepest else {
+        return Finding::good(
+            subject,
+            "the kernel manages none; a hypervisor below it may",
+        );
+    };
+    let says = format!(
+        "deepest is {}, {} us to leave",
+        deepest.name, deepest.exit_us
+    );
+    if deepest.exit_us <= SHALLOW_US {
+        return Finding::good(subject, says);
+    }
+    Finding::note(
+        subject,
+        format!("{says}: every figure of a quiet host has them"),
+        "if that is too much: intel_idle.max_cstate=1 on the kernel's command line, or /dev/cpu_dma_latency",
     )
 }
 

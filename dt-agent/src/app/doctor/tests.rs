@@ -67,91 +67,54 @@ fn mode_of(interface: InterfaceFacts) -> (&'static str, String) {
 }
 
 #[test]
-fn each_interface_gets_the_mode_that_it_can_carry() {
-    let held = |mode| Some(XdpHolder { program: 71, mode });
-    let table: Vec<(&str, InterfaceFacts, &str, &str)> = vec![
-        ("a plain NIC", nic("ice"), "xdp", "driver, MTU and slot"),
-        (
-            "a jumbo NIC with fragments",
-            with_link("ice", |link| link.mtu = 9_000),
-            "xdp",
-            "",
-        ),
-        (
-            "ena at its default MTU",
-            with_link("ena", |link| link.mtu = 9_001),
-            "tc",
-            "MTU 9001 is above 3498",
-        ),
-        (
-            "gve",
-            with_link("gve", |link| link.mtu = 2_049),
-            "tc",
-            "above 2048",
-        ),
-        (
-            "somebody's program",
-            with_link("ice", |link| link.xdp = held(XdpMode::Native)),
-            "tc",
-            "program 71 (native)",
-        ),
-        (
-            "a generic one",
-            with_link("ice", |link| link.xdp = held(XdpMode::Generic)),
-            "tc",
-            "(generic)",
-        ),
-        (
-            "a bridge",
-            with_link("bridge", |link| link.kind = Some("bridge".into())),
-            "tc",
-            "no native XDP",
-        ),
-        (
-            "a VLAN",
-            with_link("vlan", |link| link.kind = Some("vlan".into())),
-            "tc",
-            "no native XDP",
-        ),
-        (
-            "a veth",
-            with_link("veth", |link| link.kind = Some("veth".into())),
-            "xdp",
-            "neighbour has answered",
-        ),
-        (
-            "a tunnel",
-            with_link("wireguard", |link| link.mac = None),
-            "socket",
-            "no Ethernet frames",
-        ),
-        (
-            "an unknown driver",
-            nic("acme_eth"),
-            "tc",
-            "nothing is known of XDP in driver acme_eth",
-        ),
-        (
-            "a NIC under VLANs",
-            InterfaceFacts {
-                vlans: vec!["eth0.7".into()],
-                ..nic("ice")
-            },
-            "tc",
-            "VLANs eth0.7",
-        ),
-        (
-            "no driver told",
-            with_link("", |link| link.driver = None),
-            "tc",
-            "driver unknown",
-        ),
-    ];
-    for (name, interface, mode, why) in table {
-        let (found, reasons) = mode_of(interface);
-        assert_eq!(found, mode, "{name}: {reasons}");
-        assert!(reasons.contains(why), "{name}: {reasons}");
+fn each_driver_gets_the_mode_that_it_can_carry() {
+    for (driver, mtu, mode, why) in [
+        ("ice", 1_500, "xdp", "driver, MTU and slot"),
+        ("ice", 9_000, "xdp", "driver, MTU and slot"),
+        ("ena", 9_001, "tc", "MTU 9001 is above 3498"),
+        ("ena", 3_498, "xdp", "driver, MTU and slot"),
+        ("gve", 2_049, "tc", "above 2048"),
+        ("veth", 1_500, "xdp", "neighbour has answered"),
+        ("bridge", 1_500, "tc", "bridge has no native XDP"),
+        ("vlan", 1_500, "tc", "vlan has no native XDP"),
+        ("acme_eth", 1_500, "tc", "nothing is known"),
+    ] {
+        let (found, reasons) = mode_of(with_link(driver, |link| link.mtu = mtu));
+        assert_eq!(found, mode, "{driver}, {mtu}: {reasons}");
+        assert!(reasons.contains(why), "{driver}, {mtu}: {reasons}");
     }
+    assert_eq!(mode_of(with_link("", |link| link.driver = None)).0, "tc");
+}
+
+#[test]
+fn a_program_of_somebody_else_is_left_alone() {
+    for (mode, place) in [
+        (XdpMode::Native, "program 71 (native)"),
+        (XdpMode::Generic, "program 71 (generic)"),
+        (XdpMode::Offloaded, "program 71 (on the device)"),
+        (XdpMode::Several, "program 71 (in several places)"),
+    ] {
+        let holder = XdpHolder { program: 71, mode };
+        let (found, reasons) = mode_of(with_link("ice", |link| link.xdp = Some(holder)));
+        assert_eq!(found, "tc");
+        assert!(reasons.contains(place), "{reasons}");
+    }
+}
+
+#[test]
+fn a_link_without_ethernet_is_left_to_sockets() {
+    let (mode, why) = mode_of(with_link("wireguard", |link| link.mac = None));
+    assert_eq!(mode, "socket");
+    assert!(why.contains("no Ethernet frames"), "{why}");
+}
+
+#[test]
+fn a_device_that_strips_tags_is_not_answered_from_by_xdp() {
+    let mut under_vlans = nic("ice");
+    under_vlans.vlans = vec!["eth0.7".into()];
+    let (mode, why) = mode_of(under_vlans);
+    assert_eq!(mode, "tc");
+    assert!(why.contains("VLANs eth0.7"), "{why}");
 }
 
 #[test]

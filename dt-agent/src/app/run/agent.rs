@@ -8,7 +8,7 @@ use dt_common::wire::DtFlags;
 use tokio::sync::mpsc::{self, Receiver, error::TrySendError};
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
-use crate::adapters::clock::{self, ClockWatch};
+use crate::adapters::clock::{self, ClockWatch, SharedClock};
 use crate::adapters::datapath::ebpf::Node;
 use crate::adapters::datapath::prober::{
     Order, Path, Prober, ProberSettings, WindowBatch, WindowSink,
@@ -60,7 +60,7 @@ impl Due {
 
 impl Agent {
     /// Sets everything up; probing begins as soon as the interfaces know their rungs.
-    pub(super) async fn start(config: &RunConfig, first: Discovered) -> anyhow::Result<Self> {
+    pub(super) fn start(config: &RunConfig, first: &Discovered) -> anyhow::Result<Self> {
         let settings = station_settings(config, station::chance());
         let mut mesh = Mesh::new(MeshSettings {
             name: config.node.clone(),
@@ -113,7 +113,7 @@ impl Agent {
             patience_ends: clock::now().plus(PATIENCE_NS),
             _clock: clock,
         };
-        agent.note_problems(&first);
+        agent.note_problems(first);
         agent.take_changes(changes)?;
         tracing::info!(node = %agent.config.node, peers = agent.places.len(), "Started.");
         Ok(agent)
@@ -138,9 +138,9 @@ impl Agent {
     }
 
     /// Takes a new membership.
-    pub(super) fn handle_membership(&mut self, discovered: Discovered) -> anyhow::Result<()> {
+    pub(super) fn handle_membership(&mut self, discovered: &Discovered) -> anyhow::Result<()> {
         let changes = self.mesh.handle_membership(&discovered.membership);
-        self.note_problems(&discovered);
+        self.note_problems(discovered);
         if let Some(own) = self
             .mesh
             .own()
@@ -393,7 +393,7 @@ fn refuse_unreachable(node: &Node, asked_for: ModeRequest) -> anyhow::Result<()>
 fn start_reflector(
     settings: &StationSettings<'_>,
     locals: &[IpAddr],
-    clock: &crate::adapters::clock::SharedClock,
+    clock: &SharedClock,
     beside_programs: bool,
 ) -> anyhow::Result<Option<SocketReflector>> {
     match station::start_reflector(settings, locals, clock) {

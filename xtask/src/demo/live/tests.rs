@@ -34,7 +34,7 @@ fn the_matrix_has_a_row_per_source_and_a_column_per_destination() {
     let lines = scene(&tally());
     assert_eq!(
         lines[1],
-        "3 s of 20: 2 of 6 pairs answered (1 xdp, 1 tc), P50 4.1 P99 41 µs, 19 round trips, 1 lost"
+        "3 s of 20: 2 of 6 pairs answered (1 xdp, 1 tc), P50 4.0 P99 41 µs, 19 round trips, 1 lost"
     );
     assert_eq!(
         lines[3],
@@ -46,7 +46,7 @@ fn the_matrix_has_a_row_per_source_and_a_column_per_destination() {
     );
     assert_eq!(
         lines[5],
-        "n2          41    41   10%        ·                 ·         "
+        "n2         41    41   10%        ·                 ·         "
     );
     assert_eq!(lines.len(), 7);
 }

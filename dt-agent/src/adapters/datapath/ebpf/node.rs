@@ -141,7 +141,7 @@ impl Node {
     /// What an earlier agent published of the clock, if it left anything.
     #[must_use]
     pub fn published_clock(config: &Config) -> Option<ClockState> {
-        (config.clock_offset_ns != 0).then(|| ClockState {
+        (config.clock_offset_ns != 0).then_some(ClockState {
             offset_ns: config.clock_offset_ns,
             generation: config.clock_generation,
             error_estimate: dt_common::time::ErrorEstimate(config.error_estimate),

@@ -8,7 +8,7 @@ use dt_common::time::MonoNanos;
 use crate::adapters::clock::SharedClock;
 use crate::adapters::datapath::ebpf::EventRing;
 use crate::adapters::datapath::socket::{
-    Collector, CollectorError, OpenError, Probe, ProbeSockets, Received, SendFailure, SendReport,
+    Collector, CollectorError, Failed, OpenError, Probe, ProbeSockets, Received, SendFailure, SendReport,
     SocketOptions, Target, TargetError,
 };
 
@@ -148,18 +148,13 @@ impl Paths {
             Path::Kernel => self.kernel.as_mut().map(|kernel| &mut kernel.sockets),
             Path::Socket => self.socket.as_mut().map(|socket| &mut socket.sockets),
         };
-        match sockets {
-            Some(sockets) => sockets.send_batch(batch, report),
-            None => {
-                *report = SendReport::default();
-                report
-                    .failed
-                    .extend((0..batch.len()).map(|index| super::super::socket::Failed {
-                        index,
-                        failure: SendFailure::Unknown,
-                    }));
-            }
+        if let Some(sockets) = sockets {
+            sockets.send_batch(batch, report);
+            return;
         }
+        *report = SendReport::default();
+        let failure = SendFailure::Unknown;
+        report.failed.extend((0..batch.len()).map(|index| Failed { index, failure }));
     }
 
     /// Hands on every reply that arrived.

@@ -20,6 +20,16 @@ pub enum StampSource {
     Program,
 }
 
+impl StampSource {
+    /// The kernel's stamp is taken where there is one.
+    const fn of(kernel: Option<MonoNanos>) -> Self {
+        match kernel {
+            Some(_) => Self::Kernel,
+            None => Self::User,
+        }
+    }
+}
+
 /// A reply that came up to a socket and belongs to a target.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Received {
@@ -85,16 +95,12 @@ pub(super) fn received(
     };
     Received {
         event: tlv.map_or(event, |tlv| with_tlv(event, tlv)),
-        t1: match (stamps, left) {
-            (false, _) => StampSource::Program,
-            (true, Some(_)) => StampSource::Kernel,
-            (true, None) => StampSource::User,
-        },
-        t4: if arrival.stamped.is_some() {
-            StampSource::Kernel
+        t1: if stamps {
+            StampSource::of(left)
         } else {
-            StampSource::User
+            StampSource::Program
         },
+        t4: StampSource::of(arrival.stamped),
         user_received: arrival.user_received,
     }
 }

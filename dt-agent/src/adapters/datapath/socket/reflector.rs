@@ -25,9 +25,6 @@ pub struct ReflectorOptions {
     pub locals: Vec<SocketAddr>,
     /// The policy; port 0 lets the kernel choose one, the same for all addresses.
     pub policy: Policy,
-    /// Let the kernel say when requests came, which is better than asking when they are read, but costs every packet that
-    /// the host receives a clock reading. For hosts on which programs answer all but the odd ones, it is not worth that.
-    pub kernel_stamps: bool,
     /// Chance for the epochs of sessions; another one at each start.
     pub random: Random,
 }
@@ -53,23 +50,33 @@ pub struct SocketReflector {
 }
 
 impl SocketReflector {
-    /// Binds all sockets and starts answering.
+    /// Binds all sockets and starts answering; the kernel says when requests came.
     ///
     /// # Errors
     /// Any of the sockets, or the thread, is not to be had.
     pub fn start(options: &ReflectorOptions, clock: SharedClock) -> Result<Self, ReflectorError> {
-        let mut policy = options.policy;
-        let mut sockets = Vec::new();
-        for local in &options.locals {
-            let mut local = *local;
-            local.set_port(policy.port);
-            let socket = ReflectorSocket::open(local, options.kernel_stamps)?;
-            policy.port = socket.local.port();
-            sockets.push(socket);
-        }
-        if sockets.is_empty() {
-            return Err(OpenError::Nothing.into());
-        }
+        Self::start_with(options, clock, true)
+    }
+
+    /// The same for hosts on which programs answer all but the odd ones: T2 is taken when a request is read.
+    ///
+    /// Kernel stamps would cost every packet that the host receives a clock reading, which a few odd requests are not worth.
+    ///
+    /// # Errors
+    /// Any of the sockets, or the thread, is not to be had.
+    pub fn start_beside_programs(
+        options: &ReflectorOptions,
+        clock: SharedClock,
+    ) -> Result<Self, ReflectorError> {
+        Self::start_with(options, clock, false)
+    }
+
+    fn start_with(
+        options: &ReflectorOptions,
+        clock: SharedClock,
+        kernel_stamps: bool,
+    ) -> Result<Self, ReflectorError> {
+        let (sockets, policy) = bind_all(options, kernel_stamps)?;
         let reflector = Reflector::new(policy, options.random.clone());
         let reflector = Arc::new(Mutex::new(reflector));
         let unsent = Arc::<AtomicU64>::default();
@@ -144,6 +151,26 @@ impl AsFd for ReflectorSocket {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
+}
+
+/// Opens all sockets; the policy has the port that they are bound to.
+fn bind_all(
+    options: &ReflectorOptions,
+    kernel_stamps: bool,
+) -> Result<(Vec<ReflectorSocket>, Policy), OpenError> {
+    let mut policy = options.policy;
+    let mut sockets = Vec::new();
+    for local in &options.locals {
+        let mut local = *local;
+        local.set_port(policy.port);
+        let socket = ReflectorSocket::open(local, kernel_stamps)?;
+        policy.port = socket.local.port();
+        sockets.push(socket);
+    }
+    if sockets.is_empty() {
+        return Err(OpenError::Nothing);
+    }
+    Ok((sockets, policy))
 }
 
 /// Where requests are received and answered.

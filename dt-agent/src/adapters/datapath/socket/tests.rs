@@ -47,7 +47,6 @@ fn reflector(local: SocketAddr) -> SocketReflector {
     let options = ReflectorOptions {
         locals: vec![local],
         policy,
-        kernel_stamps: true,
         random: Random::new(1),
     };
     let reflector = SocketReflector::start(&options, clock()).expect("a port");
