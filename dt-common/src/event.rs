@@ -70,4 +70,9 @@ impl EventFlags {
     pub const XDP: u8 = 0x04;
     /// T4 was taken in user space or by `SO_TIMESTAMPING`: made by the `socket` datapath, not by a program.
     pub const SOCKET: u8 = 0x08;
+    /// The reply's checksum was wrong: nothing in the event but its arrival can be trusted, and [`Target::corrupt`]
+    /// counted it too.
+    ///
+    /// [`Target::corrupt`]: crate::map::Target::corrupt
+    pub const CORRUPT: u8 = 0x10;
 }

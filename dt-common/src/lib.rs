@@ -19,7 +19,7 @@ pub mod wire;
 /// Version of the contract between programs and agent: map keys and values, ring events, program constants.
 ///
 /// Pinned maps live in a directory of this number; a change in `layout.rs` demands a new one.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 1 + cfg!(feature = "next-abi") as u32;
 
 /// The UDP port of STAMP reflectors (RFC 8762 section 4.1, IANA "twamp-control" for UDP test packets).
 pub const STAMP_PORT: u16 = 862;

@@ -38,6 +38,11 @@ pub const FIRST_GUEST_SSID: u16 = 0xf000;
 pub const GUEST_SSIDS: u16 = 256;
 /// Guests at one time, each with a ring of its own.
 pub const MAX_GUESTS: u16 = 4;
+/// Source ports of one guest. Those of all guests are the last ones of the node's range, see
+/// [`ConfigFlags::GUEST_PORTS`]: sockets of the agent hold the others.
+pub const GUEST_PORTS: u16 = 16;
+/// Mark of probes unless the operator chose another.
+pub const DEFAULT_MARK: u32 = 0x6474_0001;
 /// Interfaces of one node.
 pub const MAX_IFACES: u32 = 1024;
 /// Where an interface's entry stands in `IFACES` and `PROOFS`. Two interfaces of one slot cannot both be used.
@@ -139,6 +144,11 @@ impl ConfigFlags {
     pub const ALLOW_ALL: u32 = 0x01;
     /// Keep no session: sequence numbers are copied (RFC 8762 stateless mode).
     pub const STATELESS: u32 = 0x02;
+    /// Answer low source ports even where the request looks like another reflector's reply. For benchmarks only, which run
+    /// one frame many times.
+    pub const ANSWER_REPLIES: u32 = 0x08;
+    /// The last `MAX_GUESTS * GUEST_PORTS` ports up to `source_port_last` are the guests', in the order of their numbers.
+    pub const GUEST_PORTS: u32 = 0x04;
 }
 
 /// One interface, at [`iface_slot`].
@@ -260,9 +270,9 @@ pub struct ForeignKey {
     pub source: AddressWords,
     /// Address it sent to; zero with our TLV.
     pub destination: AddressWords,
-    /// Source port, big-endian; zero with our TLV.
+    /// Source port; zero with our TLV.
     pub source_port: u16,
-    /// SSID, big-endian.
+    /// SSID.
     pub ssid: u16,
     /// Zero.
     pub pad: u32,

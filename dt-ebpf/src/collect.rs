@@ -32,6 +32,8 @@ pub fn collect<F: Frame>(
             .at::<DtTlv>(datagram.l4 + UDP_LEN + BASE_LEN)
             .is_some_and(DtTlv::is_ours);
     if !checksum_holds(frame, datagram, ours, flags) {
+        report_corrupt(frame, datagram, config, ours, received_ns, ssid);
+        // After the event, so that who reads the count and then the ring misses no event that was counted.
         target.count_corrupt();
         return Err(Refusal::Drop(Reason::CorruptReply));
     }
@@ -133,6 +135,30 @@ fn fill<F: Frame>(
     event.sender_generation = be16(&tlv.sender_generation);
     event.reflector_generation = be16(&tlv.reflector_generation);
     Some(())
+}
+
+/// Names the probe of a corrupt reply, as far as it can be read; without room in the ring it is counted all the same.
+#[inline(always)]
+fn report_corrupt<F: Frame>(
+    frame: &F,
+    datagram: &Datagram,
+    config: &Config,
+    ours: bool,
+    received_ns: u64,
+    ssid: u16,
+) {
+    let Some(mut entry) = maps::reserve(ssid) else {
+        return;
+    };
+    let event = entry.clear();
+    event.received_ns = received_ns;
+    event.ssid = ssid;
+    event.flags = F::EVENT_FLAG | EventFlags::CORRUPT;
+    if fill(frame, datagram, config, ours, event).is_some() {
+        entry.submit(false);
+    } else {
+        entry.discard();
+    }
 }
 
 /// Into the ring, and up to the socket too where the session compares.

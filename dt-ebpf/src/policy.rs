@@ -4,15 +4,19 @@ use dt_common::STAMP_PORT;
 use dt_common::map::{
     AddressWords, Allowed, AllowedFlags, Config, ConfigFlags, MAX_LOCALS, Reason,
 };
+use dt_common::wire::ReflectorPacket;
 
 use crate::atomic::Word;
-use crate::headers::{Datagram, Ethernet};
+use crate::headers::{Datagram, Ethernet, UDP_LEN};
 use crate::maps;
 use crate::packet::Frame;
 use crate::verdict::Refusal;
+use crate::wide::be64;
 
 /// A TTL below this from a source that may use low ports means a packet has been going round (RFC 8762 starts at 255).
 const MIN_LOOP_TTL: u8 = 224;
+/// Longest that a reflector takes for a reply, in NTP format: 16 s. Random padding looks like that once in 2^28.
+const MAX_RESIDENCE: u64 = 16 << 32;
 
 /// Whether `destination` is one of the node's own addresses.
 #[inline(always)]
@@ -81,7 +85,8 @@ fn check_ipv6(source: &AddressWords) -> Result<(), Refusal> {
 
 /// The source's permission, and its port's.
 #[inline(always)]
-pub fn admit(
+pub fn admit<F: Frame>(
+    frame: &F,
     config: &Config,
     datagram: &Datagram,
     source: &AddressWords,
@@ -98,7 +103,9 @@ pub fn admit(
     let reflector = port == config.port || port == STAMP_PORT;
     if reflector || port < 1024 {
         // Two reflectors that answer each other never stop (CVE-2024-2169): only routers on the list, only while fresh.
-        let excused = allowed.flags & AllowedFlags::LOW_PORTS != 0 && datagram.ttl >= MIN_LOOP_TTL;
+        let excused = allowed.flags & AllowedFlags::LOW_PORTS != 0
+            && datagram.ttl >= MIN_LOOP_TTL
+            && (config.flags & ConfigFlags::ANSWER_REPLIES != 0 || !is_reply(frame, datagram));
         if !excused {
             return Err(Refusal::Drop(if reflector {
                 Reason::Loop
@@ -108,6 +115,17 @@ pub fn admit(
         }
     }
     Ok(allowed)
+}
+
+/// Whether it is a reply itself: T2 where requests have zeros or padding, and T3 soon after. Two neighbours that excuse
+/// each other see no TTL fall, so this is what ends their exchange.
+#[inline(always)]
+fn is_reply<F: Frame>(frame: &F, datagram: &Datagram) -> bool {
+    let Some(packet) = frame.at::<ReflectorPacket>(datagram.l4 + UDP_LEN) else {
+        return false;
+    };
+    let (t2, t3) = (be64(&packet.receive_timestamp), be64(&packet.timestamp));
+    t2 != 0 && t3.wrapping_sub(t2) < MAX_RESIDENCE
 }
 
 /// One cell of the generic cell rate algorithm (ITU-T I.371 virtual scheduling). False: refused.

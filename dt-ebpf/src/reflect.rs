@@ -15,7 +15,7 @@ use crate::packet::Frame;
 use crate::session::{Identity, Snapshot};
 use crate::sum::{self, BASE_HEAD, PROBE_HEAD, Sums};
 use crate::verdict::{Refusal, Verdict};
-use crate::wide::{be16, read16, read32, read64, write16, write32, write64};
+use crate::wide::{be16, be32, read16, read32, read64, write16, write32, write64};
 use crate::{clock, maps, policy, session, tlvs};
 
 /// The first 16 bytes of a request, which are all that a reply repeats.
@@ -63,7 +63,7 @@ pub fn reflect<F: Frame>(
     }
     check_lengths(frame, datagram)?;
     policy::check_addresses(frame, datagram, &source, &destination)?;
-    let allowed = policy::admit(config, datagram, &source)?;
+    let allowed = policy::admit(frame, config, datagram, &source)?;
     if datagram.fragment {
         return Err(Refusal::Drop(Reason::Fragment));
     }
@@ -73,7 +73,7 @@ pub fn reflect<F: Frame>(
     }
     let identity = identify(&request, &allowed, datagram, &source, &destination);
     let sums = verify(frame, datagram, &request, flags, &identity)?;
-    let snapshot = account(config, &request, &identity, &allowed, &source, received_ns)?;
+    let snapshot = account(config, &request, &identity, &source, received_ns)?;
     answer(
         frame,
         datagram,
@@ -128,7 +128,7 @@ fn parse<F: Frame>(frame: &F, datagram: &Datagram) -> Result<Request, Refusal> {
         None
     };
     let (ours, sender_epoch, tlv_flags) = match tlv {
-        Some(tlv) if tlv.is_ours() => (true, read32(&tlv.sender_epoch), tlv.flags),
+        Some(tlv) if tlv.is_ours() => (true, be32(&tlv.sender_epoch), tlv.flags),
         _ => (false, 0, 0),
     };
     Ok(Request {
@@ -195,7 +195,6 @@ fn account(
     config: &Config,
     request: &Request,
     identity: &Identity,
-    allowed: &Allowed,
     source: &AddressWords,
     now: u64,
 ) -> Result<Option<Snapshot>, Refusal> {
@@ -204,7 +203,7 @@ fn account(
     }
     let session = identity.open();
     let arrival = match session {
-        Some(session) if allowed.member != Allowed::NO_MEMBER => Some(session.arrival()),
+        Some(session) if identity.member != Allowed::NO_MEMBER => Some(session.arrival()),
         _ => maps::source_arrival(source),
     };
     let refuse = |reason| {

@@ -81,7 +81,11 @@ impl Identity {
         };
         let held = session.read();
         if held.epoch == 0 || held.sender_epoch != self.sender_epoch {
-            session.replace(&self.fresh());
+            // The rate is the source's, not the session's: beginning anew does not refill it.
+            session.replace(&Session {
+                arrival_ns: held.arrival_ns,
+                ..self.fresh()
+            });
         }
         Some(session)
     }

@@ -36,6 +36,12 @@ pub fn stamp<F: Frame>(frame: &mut F) {
 #[inline(always)]
 fn write<F: Frame>(frame: &mut F, datagram: &Datagram, config: &Config) -> Option<()> {
     let stamp = datagram.l4 + UDP_LEN;
+    // Before anything is written: without a lease the packet leaves as it came.
+    let now = clock::now();
+    if now >= config.lease_until_ns {
+        maps::count(Reason::UnstampedLease);
+        return None;
+    }
     let mut difference = 0;
     if datagram.udp_len as usize >= PROBE_HEAD {
         let tlv = frame.at_mut::<DtTlv>(stamp + BASE_LEN)?;
@@ -47,11 +53,6 @@ fn write<F: Frame>(frame: &mut F, datagram: &Datagram, config: &Config) -> Optio
     }
     let packet = frame.at_mut::<SenderPacket>(stamp)?;
     let old = sum::halves(read64(&packet.timestamp)) + u64::from(read16(&packet.error_estimate));
-    let now = clock::now();
-    if now >= config.lease_until_ns {
-        maps::count(Reason::UnstampedLease);
-        return None;
-    }
     let (timestamp, estimate) = (
         clock::wall(config, now).0.to_be(),
         config.error_estimate.to_be(),

@@ -1,7 +1,7 @@
 //! The flags of foreign TLVs in a reply (RFC 8972 section 4).
 
 use dt_common::map::Reason;
-use dt_common::wire::{DT_TLV_TYPE, EXTRA_PADDING, TlvFlags, TlvHeader};
+use dt_common::wire::{EXTRA_PADDING, TlvFlags, TlvHeader};
 
 use crate::headers::Datagram;
 use crate::packet::Frame;
@@ -31,7 +31,9 @@ pub fn countable<F: Frame>(frame: &F, datagram: &Datagram, from: usize) -> Resul
     Err(Refusal::Pass(Reason::ManyTlvs))
 }
 
-/// Sets the flags of the TLVs from `from` on: U cleared where the type is known, M where the length lies.
+/// Sets the flags of the TLVs from `from` on: U where the type is unknown, M where the length lies, no other.
+///
+/// Ours stands before `from`: another TLV of its private type is somebody else's, and not understood.
 #[inline(always)]
 pub fn set_flags<F: Frame>(frame: &mut F, datagram: &Datagram, from: usize) {
     let end = datagram.l4 + (datagram.udp_len & 0x3fff) as usize;
@@ -45,14 +47,13 @@ pub fn set_flags<F: Frame>(frame: &mut F, datagram: &Datagram, from: usize) {
         };
         let next = at + HEADER + header.length.get() as usize;
         if next > end {
-            header.flags |= TlvFlags::MALFORMED;
+            header.flags = (header.flags & TlvFlags::UNRECOGNISED) | TlvFlags::MALFORMED;
             return;
         }
-        let known = header.kind == EXTRA_PADDING || header.kind == DT_TLV_TYPE;
-        header.flags = if known {
-            header.flags & !TlvFlags::UNRECOGNISED
+        header.flags = if header.kind == EXTRA_PADDING {
+            0
         } else {
-            header.flags | TlvFlags::UNRECOGNISED
+            TlvFlags::UNRECOGNISED
         };
         at = next;
     }

@@ -81,13 +81,11 @@ pub struct Outcome {
     pub after_ns: u64,
 }
 
-/// The loaded object; dropping it removes its pins.
+/// The loaded object. Its maps are nobody else's, and gone with it.
 #[derive(Debug)]
 pub struct Datapath {
     ebpf: Ebpf,
     buffer: Vec<u8>,
-    /// Owns the directory of the pins.
-    _pins: Lab,
 }
 
 impl Datapath {
@@ -101,11 +99,41 @@ impl Datapath {
             .load_file(object)
             .with_context(|| format!("cannot load {}", object.display()))?;
         load_all(&mut ebpf)?;
+        // The directory goes here: pins are how the object wants its maps made, and nobody is to find them.
+        drop(pins);
         Ok(Self {
             ebpf,
             buffer: vec![0; MAX_FRAME],
-            _pins: pins,
         })
+    }
+
+    /// Forgets what the programs wrote, and all targets: as if just loaded, but for configuration and allow-lists.
+    pub fn forget(&mut self, members: &[u32]) -> Result<()> {
+        for name in [names::FOREIGN, names::SOURCES] {
+            self.clear(name)?;
+        }
+        for number in members {
+            self.set_member(*number, &Session::default())?;
+        }
+        self.set_total_arrival(0)?;
+        for ring in names::GUEST_EVENTS.iter().chain([&names::EVENTS]) {
+            self.events(ring)?;
+        }
+        Ok(())
+    }
+
+    /// Empties one of the two maps that remember foreigners.
+    fn clear(&mut self, name: &str) -> Result<()> {
+        let map = self.map(name)?;
+        if name == names::FOREIGN {
+            let mut sessions: HashMap<_, [u8; size_of::<ForeignKey>()], [u8; 64]> =
+                map.try_into()?;
+            let keys: Vec<_> = sessions.keys().flatten().collect();
+            return Ok(keys.iter().try_for_each(|key| sessions.remove(key))?);
+        }
+        let mut arrivals: HashMap<_, Address, u64> = map.try_into()?;
+        let keys: Vec<_> = arrivals.keys().flatten().collect();
+        Ok(keys.iter().try_for_each(|key| arrivals.remove(key))?)
     }
 
     /// Runs a frame through an ingress program.

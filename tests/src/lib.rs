@@ -21,8 +21,10 @@
     reason = "every error is an anyhow chain whose only use is to fail the test"
 )]
 
+pub mod agent;
 pub mod datapath;
 pub mod fault;
+pub mod feed;
 pub mod frame;
 pub mod given;
 pub mod host;
@@ -36,8 +38,10 @@ pub mod skip;
 mod topology;
 pub mod wait;
 
+pub use agent::{Agent, Launch};
 pub use datapath::Datapath;
 pub use fault::FaultyWire;
+pub use feed::Feed;
 pub use host::Host;
 pub use interrupt::Interrupt;
 pub use lab::Lab;

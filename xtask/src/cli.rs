@@ -5,7 +5,7 @@ use clap::{Parser, Subcommand};
 
 use crate::setup::Group;
 use crate::workspace::{self, Workspace};
-use crate::{build, check, demo, setup, test};
+use crate::{bench, build, check, demo, load, setup, test};
 
 #[derive(Parser)]
 #[command(
@@ -38,6 +38,20 @@ enum Task {
     /// The hosts are network namespaces, each with a real agent. Ends with status 0 only if every pair was measured in the
     /// mode asked for, reached the rate within 2 %, and lost nothing. Leaves nothing behind.
     Demo(demo::Options),
+    /// Attach the programs to an interface without an agent, and answer until Ctrl-C; needs root
+    ///
+    /// Prints the ids of programs, links and maps and the mode chosen, keeps the lease, and takes everything away when it
+    /// ends.
+    Load(load::Options),
+    /// Remove what a `load` that crashed left on an interface; needs root
+    Unload {
+        /// The interface
+        #[arg(value_name = "IFACE")]
+        interface: String,
+    },
+    /// Measure what the project promises, beside what it is compared with; needs root
+    #[command(subcommand)]
+    Bench(bench::Bench),
     /// Prove what can be proved without a kernel: formatting, lints, docs, licences, duplicates, layering
     Check,
     /// Set up, build, and run all tests: on the host, and as root in network namespaces
@@ -59,6 +73,18 @@ pub fn run() -> Result<()> {
         Task::Demo(options) => {
             workspace::require_root("demo")?;
             demo::run(&workspace, &options)
+        }
+        Task::Load(options) => {
+            workspace::require_root("load")?;
+            load::load(&workspace, &options)
+        }
+        Task::Unload { interface } => {
+            workspace::require_root("unload")?;
+            load::unload(&workspace, &interface)
+        }
+        Task::Bench(bench) => {
+            workspace::require_root("bench")?;
+            bench::run(&workspace, &bench)
         }
         Task::Check => check::run(&workspace),
         Task::Test { filter } => {

@@ -3,8 +3,8 @@
 //! Every figure of the mesh comes out of the agents' feed, as any reader would get it. Beside it stand `ping` on one of the
 //! wires and the CPU time of the agents.
 
-mod cpu;
-mod feed;
+pub mod cpu;
+pub mod feed;
 mod findings;
 #[cfg(test)]
 mod fixture;
@@ -16,7 +16,7 @@ mod show;
 mod stage;
 mod stress;
 mod table;
-mod tally;
+pub mod tally;
 mod units;
 
 use std::fs::File;

@@ -5,11 +5,13 @@
 
 #![forbid(unsafe_code)]
 
+mod bench;
 mod build;
 mod check;
 mod cli;
 mod clock;
 mod demo;
+mod load;
 mod process;
 mod setup;
 mod test;

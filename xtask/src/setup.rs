@@ -18,7 +18,7 @@ use crate::process;
 use crate::workspace::{Workspace, is_root};
 
 pub use bpf_core::{BpfCore, DEBIAN_RUSTC};
-pub use cargo_tools::{BPF_LINKER, CargoTool};
+pub use cargo_tools::{BPF_LINKER, CargoTool, STAMP_SUITE};
 
 /// What to set up for.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -164,7 +164,7 @@ const NEEDS: &[Need] = &[
         groups: ALL,
     },
     Need {
-        what: What::CargoTool(&cargo_tools::STAMP_SUITE),
+        what: What::CargoTool(&STAMP_SUITE),
         groups: &[Group::Test, Group::Bench],
     },
     Need {
@@ -182,7 +182,7 @@ mod tests {
         let demo = NEEDS.iter().filter(|need| need.is_for(Group::Demo));
         for need in demo {
             assert!(!matches!(need.what, What::Scapy));
-            assert!(need.what.name() != cargo_tools::STAMP_SUITE.name);
+            assert!(need.what.name() != STAMP_SUITE.name);
         }
     }
 

@@ -9,6 +9,7 @@ mod report;
 pub mod run;
 mod station;
 
+use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use tracing::level_filters::LevelFilter;
@@ -55,6 +56,8 @@ fn with<C>(
     tracing_subscriber::fmt()
         .with_max_level(level(&config))
         .with_writer(std::io::stderr)
+        // In a file or a journal colours are noise that no search gets past.
+        .with_ansi(std::io::stderr().is_terminal())
         .with_target(false)
         .init();
     command(config).unwrap_or_else(|error| {

@@ -6,11 +6,12 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use dt_common::ABI_VERSION;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::station::{self, Ground, StationSettings};
 use crate::adapters::clock;
-use crate::adapters::datapath::ebpf::{InterfaceStatus, Node};
+use crate::adapters::datapath::ebpf::{InterfaceStatus, Node, NodePins};
 use crate::adapters::net::{Link, Net};
 use crate::config::{ReflectConfig, SourcePorts};
 use crate::engine::ladder::{Mode, ModeRequest};
@@ -56,16 +57,8 @@ async fn serve(config: ReflectConfig) -> anyhow::Result<()> {
     };
     node.set_locals(&locals)?;
     node.set_allowed(&[], &config.allow)?;
-    for link in &links {
-        let neighbour = net
-            .neighbours(link.index)?
-            .into_iter()
-            .find(|one| one.mac.is_some())
-            .map(|one| one.address);
-        node.use_interface(link, neighbour, clock::now());
-    }
     let answered = tokio::select! {
-        result = answer(&mut node, &config) => result,
+        result = answer(&mut node, &mut net, &links, &config) => result,
         _ = stop.recv() => Ok(()),
         _ = interrupt.recv() => Ok(()),
     };
@@ -74,23 +67,37 @@ async fn serve(config: ReflectConfig) -> anyhow::Result<()> {
 }
 
 /// Keeps the lease and lets the ladders work, saying each change.
-async fn answer(node: &mut Node, config: &ReflectConfig) -> anyhow::Result<()> {
+async fn answer(node: &mut Node, net: &mut Net, links: &[Link], config: &ReflectConfig) -> anyhow::Result<()> {
     let mut tick = tokio::time::interval(TICK);
     let mut said: Vec<InterfaceStatus> = Vec::new();
     for ticks in 0_u64.. {
         tick.tick().await;
         let now = clock::now();
-        node.tick(now);
         if ticks.is_multiple_of(50) {
+            meet_neighbours(node, net, links)?;
             node.check_links(now);
             node.renew_lease()?;
         }
+        node.tick(now);
         let status = node.status();
         if node.is_settled() && status != said {
             for one in &status {
                 say(one, config)?;
             }
+            say_maps(config)?;
             said = status;
+        }
+    }
+    Ok(())
+}
+
+/// Tells the interfaces who can be asked for a proof. Again and again: at the start nobody may have been heard of yet.
+fn meet_neighbours(node: &mut Node, net: &mut Net, links: &[Link]) -> anyhow::Result<()> {
+    for link in links {
+        let known = net.neighbours(link.index)?.into_iter().filter(|one| one.mac.is_some());
+        node.use_interface(link, None, clock::now());
+        for neighbour in known {
+            node.use_interface(link, Some(neighbour.address), clock::now());
         }
     }
     Ok(())
@@ -122,6 +129,14 @@ fn say(status: &InterfaceStatus, config: &ReflectConfig) -> anyhow::Result<()> {
             status.reason
         );
     }
+    Ok(())
+}
+
+fn say_maps(config: &ReflectConfig) -> anyhow::Result<()> {
+    let pins = NodePins::existing(&config.pin_root, &config.node, ABI_VERSION)?;
+    let maps = pins.map_ids().into_iter();
+    let maps: Vec<_> = maps.map(|(name, id)| format!("{name} {id}")).collect();
+    println!("  maps: {}", maps.join(", "));
     Ok(())
 }
 

@@ -79,6 +79,7 @@ fn load(settings: &StationSettings<'_>) -> Result<Option<(Node, EventRing)>, Nod
         request: settings.request,
         port: settings.port,
         source_ports: (settings.source_ports.first, settings.source_ports.last),
+        guests: settings.mark != 0,
         mark: settings.mark,
         lease: settings.lease,
         handover: settings.handover,

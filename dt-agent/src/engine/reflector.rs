@@ -199,7 +199,9 @@ impl Reflector {
         });
         let allowed = listed.or(anybody).ok_or(Reason::NotAllowed)?;
         // Two reflectors that answer each other never stop (CVE-2024-2169): only routers on the list, only while fresh.
-        let excused = allowed.flags & AllowedFlags::LOW_PORTS != 0 && request.ttl >= MIN_LOOP_TTL;
+        let excused = allowed.flags & AllowedFlags::LOW_PORTS != 0
+            && request.ttl >= MIN_LOOP_TTL
+            && !is_reply(request.bytes);
         let port = request.source_port;
         match port {
             _ if excused => Ok(allowed),
@@ -224,13 +226,13 @@ impl Reflector {
             return Err(Reason::Malformed);
         };
         let tlv = DtTlv::first_of(rest);
-        let session = self
-            .sessions
-            .open(&Identity::new(request, base, tlv, allowed));
-        let arrival_ns = if allowed.member == Allowed::NO_MEMBER {
-            self.sources.get_or_insert_with(request.source, || 0)
-        } else {
+        let identity = Identity::new(request, base, tlv, allowed);
+        let session = self.sessions.open(&identity);
+        let arrival_ns = if identity.is_members() {
             &mut session.arrival_ns
+        } else {
+            // By address, not by session: of those a source can have as many as there are SSIDs.
+            self.sources.get_or_insert_with(request.source, || 0)
         };
         let refused = if !self.policy.source_rate.admits(arrival_ns, now) {
             Reason::SourceRate
@@ -246,6 +248,16 @@ impl Reflector {
         session.refused = session.refused.wrapping_add(1);
         Err(refused)
     }
+}
+
+/// Whether it is a reply itself: T2 where requests have zeros or padding, and T3 soon after. Two neighbours that excuse
+/// each other see no TTL fall, so this is what ends their exchange.
+fn is_reply(bytes: &[u8]) -> bool {
+    let Ok((packet, _)) = ReflectorPacket::parse(bytes) else {
+        return false;
+    };
+    let (t2, t3) = (packet.receive_timestamp.get(), packet.timestamp.get());
+    t2 != 0 && t3.wrapping_sub(t2) < MAX_RESIDENCE
 }
 
 /// Writes T3 into a reply. To be called as late as possible before it is sent.
@@ -316,3 +328,6 @@ const MIN_REQUEST: usize = 14;
 
 /// A TTL below this from a source that may use low ports means a packet has been going round (RFC 8762 starts at 255).
 const MIN_LOOP_TTL: u8 = 224;
+
+/// Longest that a reflector takes for a reply, in NTP format: 16 s. Random padding looks like that once in 2^28.
+const MAX_RESIDENCE: u64 = 16 << 32;

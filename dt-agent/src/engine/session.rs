@@ -152,6 +152,10 @@ impl Session {
 
     /// Takes in a reply, which may be a copy, late, from an earlier life, or nonsense.
     pub fn handle_reply(&mut self, event: &ReplyEvent, now: MonoNanos) {
+        if event.flags & EventFlags::CORRUPT != 0 {
+            self.handle_corrupt_reply(event);
+            return;
+        }
         if !self.accepts(event) {
             return;
         }
@@ -173,6 +177,16 @@ impl Session {
         add(&mut counters.duplicate_forward, advance.duplicate_forward);
         add(&mut counters.duplicate_return, u32::from(copied_back));
         self.conclude(event, reordered);
+    }
+
+    /// Notes which probe a reply with a wrong checksum was for, if it names one that is remembered; else only the
+    /// collector's count tells of it.
+    fn handle_corrupt_reply(&mut self, event: &ReplyEvent) {
+        let ours = !has_tlv(event) || event.sender_epoch == self.sender_epoch;
+        if ours && self.flight.place(event.seq) == Place::Known {
+            let oldest = self.oldest_waiting_seq();
+            self.credits.name_corrupt(event.seq, oldest);
+        }
     }
 
     /// Takes in what user space saw of a compared probe: its own time just before sending and at receiving, ns of one clock.
@@ -201,7 +215,8 @@ impl Session {
 
     /// Takes in the collector's totals for this target: replies with a wrong checksum, and replies that found no room.
     ///
-    /// To be called before the first probe (only differences count), about every 100 ms, and just before a window is taken.
+    /// To be called before the first probe (only differences count), about every 100 ms, and just before a window is taken;
+    /// each time after the replies that had arrived when the totals were read.
     pub fn handle_local_counts(&mut self, corrupt_total: u32, overrun_total: u32, now: MonoNanos) {
         self.credits
             .handle_local_counts(corrupt_total, overrun_total, now);
@@ -401,12 +416,14 @@ impl Session {
                 .unwrap_or(Outcome::LostForward),
             Side::Return => self
                 .credits
-                .claim_return(sent, reach_ns)
+                .claim_named(seq)
+                .or_else(|| self.credits.claim_return(sent, reach_ns))
                 .unwrap_or(Outcome::LostReturn),
             Side::Restarted => Outcome::PeerRestarted,
             Side::Unknown => self
                 .credits
-                .claim_return(sent, reach_ns)
+                .claim_named(seq)
+                .or_else(|| self.credits.claim_return(sent, reach_ns))
                 .or_else(|| self.not_admitted(seq, sent))
                 .unwrap_or(Outcome::LostUnknown),
         };

@@ -12,6 +12,12 @@ use aya_ebpf::programs::{TcContext, XdpContext};
 use crate::atomic::Word;
 
 const TC_DROP: i32 = 2;
+/// Single probes that the wire remembers in each direction, by the low bits of their sequence numbers.
+const FATES_PER_DIRECTION: u32 = 1 << 16;
+/// What is added to a probe's entry in `FATES` for each packet of its that went on whole, went on corrupt, was dropped.
+const WHOLE: u32 = 1;
+const CORRUPT: u32 = 1 << 8;
+const DROPPED: u32 = 1 << 16;
 
 /// What a fault program does in one direction; every field counts probes of ours, 0 means never.
 #[repr(C)]
@@ -34,6 +40,9 @@ pub struct Fault {
 static FAULTS: Array<Fault> = Array::with_max_entries(2, 0);
 #[map]
 static DONE: Array<u64> = Array::with_max_entries(8, 0);
+/// What became of the packets of each probe, `FATES_PER_DIRECTION` for either direction.
+#[map]
+static FATES: Array<u32> = Array::with_max_entries(2 * FATES_PER_DIRECTION, 0);
 /// Which direction this program is, set by the loader.
 #[unsafe(no_mangle)]
 static DIRECTION: Global<u32> = Global::new(0);
@@ -73,23 +82,28 @@ pub fn fault_forward(ctx: TcContext) -> i32 {
     let Some(fault) = FAULTS.get(direction) else {
         return TC_DROP;
     };
-    let Some(probe) = payload_offset(&ctx, fault.port) else {
+    let Some(probe) = Probe::find(&ctx, fault.port) else {
         return forward(fault);
     };
+    // One fault a packet: of a packet sent twice whose copies differ nobody could say what each count should be.
     let nth = done(direction, 0);
     if due(nth, fault.drop_every) {
         done(direction, 1);
+        remember(&ctx, direction, &probe, DROPPED);
         return TC_DROP;
     }
     if due(nth, fault.duplicate_every) {
         done(direction, 2);
+        remember(&ctx, direction, &probe, WHOLE);
         // SAFETY: the context is the program's own.
         unsafe { bpf_clone_redirect(ctx.skb.skb, fault.out_ifindex, 0) };
-    }
-    if due(nth, fault.corrupt_every) {
+    } else if due(nth, fault.corrupt_every) {
         done(direction, 3);
-        flip(&ctx, probe);
+        remember(&ctx, direction, &probe, CORRUPT);
+        flip(&ctx, probe.payload);
+        return forward(fault);
     }
+    remember(&ctx, direction, &probe, WHOLE);
     forward(fault)
 }
 
@@ -113,17 +127,49 @@ fn due(nth: u64, every: u64) -> bool {
     nth.checked_rem(every) == Some(0)
 }
 
-/// Offset of the UDP payload of a probe or reply, IPv4 or IPv6 without tags or options.
+/// Where a request or a reply has what the wire looks at.
+struct Probe {
+    /// Offset of the UDP payload.
+    payload: usize,
+    /// Offset of the request's sequence number.
+    seq: usize,
+}
+
+impl Probe {
+    /// Finds it, IPv4 or IPv6 without tags or options.
+    #[inline(always)]
+    fn find(ctx: &TcContext, port: u32) -> Option<Self> {
+        let l4 = match u16::from_be(ctx.load::<u16>(12).ok()?) {
+            0x0800 if ctx.load::<u8>(23).ok()? == 17 => 34,
+            0x86dd if ctx.load::<u8>(20).ok()? == 17 => 54,
+            _ => return None,
+        };
+        let payload = l4 + 8;
+        if u32::from(u16::from_be(ctx.load::<u16>(l4 + 2).ok()?)) == port {
+            return Some(Self {
+                payload,
+                seq: payload,
+            });
+        }
+        // A reply repeats the number behind its own header.
+        (u32::from(u16::from_be(ctx.load::<u16>(l4).ok()?)) == port).then_some(Self {
+            payload,
+            seq: payload + 24,
+        })
+    }
+}
+
+/// Notes what became of one packet of a probe.
 #[inline(always)]
-fn payload_offset(ctx: &TcContext, port: u32) -> Option<usize> {
-    let l4 = match u16::from_be(ctx.load::<u16>(12).ok()?) {
-        0x0800 if ctx.load::<u8>(23).ok()? == 17 => 34,
-        0x86dd if ctx.load::<u8>(20).ok()? == 17 => 54,
-        _ => return None,
+fn remember(ctx: &TcContext, direction: u32, probe: &Probe, fate: u32) {
+    let Ok(seq) = ctx.load::<u32>(probe.seq) else {
+        return;
     };
-    let source = u32::from(u16::from_be(ctx.load::<u16>(l4).ok()?));
-    let destination = u32::from(u16::from_be(ctx.load::<u16>(l4 + 2).ok()?));
-    (source == port || destination == port).then_some(l4 + 8)
+    let index = direction * FATES_PER_DIRECTION + (u32::from_be(seq) & (FATES_PER_DIRECTION - 1));
+    if let Some(entry) = FATES.get_ptr_mut(index) {
+        // SAFETY: an aligned word of a map value that outlives the program's run.
+        unsafe { Word::new(entry) }.fetch_add(fate);
+    }
 }
 
 /// Flips one bit of the payload behind the checksum's back: in the MBZ field of a request, in T1's echo of a reply.

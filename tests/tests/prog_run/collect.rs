@@ -106,7 +106,7 @@ fn every_so_many_replies_are_passed_up_as_well() -> Result<()> {
 }
 
 #[test]
-fn a_corrupt_reply_is_counted_with_its_target_and_measured_by_nobody() -> Result<()> {
+fn a_corrupt_reply_is_counted_with_its_target_and_marked_as_such() -> Result<()> {
     skip_unless_equipped!();
     for hook in HOOKS {
         for ipv6 in IPV6 {
@@ -125,7 +125,13 @@ fn a_corrupt_reply_is_counted_with_its_target_and_measured_by_nobody() -> Result
             };
             assert_eq!(rig.judge(&partial.bytes())?.1, Some("corrupt_reply"));
             assert_eq!(rig.datapath.target(5 + u16::from(ipv6))?.corrupt, 9);
-            assert_eq!(rig.datapath.events(names::EVENTS)?, []);
+            let events = rig.datapath.events(names::EVENTS)?;
+            assert_eq!(events.len(), 9);
+            assert!(
+                events
+                    .iter()
+                    .all(|event| event.flags & EventFlags::CORRUPT != 0)
+            );
             rig.set(|settings| settings.partial_checksums = true)?;
             assert_eq!(rig.judge(&partial.bytes())?.1, Some("collected"));
         }

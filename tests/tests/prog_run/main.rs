@@ -3,12 +3,17 @@
 #![forbid(unsafe_code)]
 
 mod collect;
+mod dice;
 mod egress;
 mod foreign;
+mod fuzz;
 mod limits;
 mod oracle;
 mod packet;
+mod record;
 mod replies;
 mod rig;
+mod scapy;
 mod sessions;
+mod user_space;
 mod verdicts;

@@ -50,6 +50,8 @@ pub struct Target {
 pub enum Place {
     Xdp,
     Tc,
+    /// The agent's reflector, which sees payloads only: no frame, no fragment, and checksums are the stack's.
+    Socket,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,8 +76,6 @@ pub struct Reply {
     datagram: Datagram,
     ours: bool,
     answered: Option<(Key, Answered)>,
-    /// Whether the program writes a complete checksum, or repairs the one it got.
-    complete: bool,
     residues: Residues,
     frame: Vec<u8>,
 }
@@ -96,13 +96,6 @@ impl Oracle {
             sessions: HashMap::new(),
             forgotten: 0,
         }
-    }
-
-    pub fn foreign_sessions(&self) -> usize {
-        self.sessions
-            .keys()
-            .filter(|key| !matches!(key, Key::Member(_)))
-            .count()
     }
 
     /// Says what should become of a frame, and takes note of it.
@@ -137,7 +130,8 @@ impl Oracle {
         }
         let payload = &frame[datagram.payload()..datagram.end()];
         let ours = packet::has_our_tlv(payload);
-        if packet::tlv_starts(payload, packet::own_len(ours)).len() > 8 {
+        let in_kernel = self.place != Place::Socket;
+        if in_kernel && packet::has_many_tlvs(payload, packet::own_len(ours)) {
             return Prediction::pass("many_tlvs");
         }
         let permit = self.permit(&datagram.source);
@@ -147,7 +141,7 @@ impl Oracle {
             ours,
             permit.and_then(|permit| permit.member),
         );
-        if !self.settings.checksum_holds(frame, datagram) {
+        if in_kernel && !self.settings.checksum_holds(frame, datagram) {
             self.count_corrupt(&key);
             return Prediction::drop("corrupt_request");
         }
@@ -172,6 +166,9 @@ impl Oracle {
 
     /// Why the stack should have it.
     fn misfit(&self, frame: &[u8], datagram: &Datagram) -> Option<&'static str> {
+        if self.place == Place::Socket {
+            return None;
+        }
         if datagram.more_fragments {
             return None;
         }
@@ -192,7 +189,8 @@ impl Oracle {
     /// Why policy refuses it.
     fn refusal(&self, frame: &[u8], datagram: &Datagram) -> Option<&'static str> {
         let settings = &self.settings;
-        if frame[0] & 1 == 1 || frame[6] & 1 == 1 {
+        let in_kernel = self.place != Place::Socket;
+        if in_kernel && (frame[0] & 1 == 1 || frame[6] & 1 == 1) {
             return Some("multicast");
         }
         if datagram.source == datagram.destination {
@@ -206,7 +204,7 @@ impl Oracle {
             return Some("not_allowed");
         }
         let low_ports = settings.allow_all || permit.is_some_and(|permit| permit.low_ports);
-        let excused = low_ports && datagram.ttl >= 224;
+        let excused = low_ports && datagram.ttl >= 224 && !packet::is_reply(frame, datagram);
         if !excused && [settings.port, 862].contains(&datagram.source_port) {
             return Some("loop");
         }
@@ -262,7 +260,11 @@ impl Oracle {
         base[38..44].copy_from_slice(&[0, 0, datagram.ttl, 0, 0, 0]);
         if ours {
             let tlv = &mut reply[at + 44..at + 96];
-            let place = if self.place == Place::Xdp { 0x10 } else { 0x20 };
+            let place = match self.place {
+                Place::Xdp => 0x10,
+                Place::Tc => 0x20,
+                Place::Socket => 0x30,
+            };
             let kept = request[44 + 7] & 0x08;
             tlv[0] = 0;
             tlv[7] = kept | place | u8::from(member);
@@ -271,13 +273,11 @@ impl Oracle {
             }
             tlv[42..44].copy_from_slice(&self.settings.clock_generation.to_be_bytes());
         }
-        let complete = self.place == Place::Xdp;
         let residues = Residues::of(frame, datagram);
         Reply {
             datagram: *datagram,
             ours,
             answered,
-            complete,
             residues,
             frame: reply,
         }
@@ -321,30 +321,49 @@ impl Oracle {
         before_ns: u64,
         after_ns: u64,
     ) -> Result<(), String> {
+        let (datagram, residues) = (expected.datagram, expected.residues);
+        self.compare(expected, reply, before_ns, after_ns)?;
+        residues.hold(reply, &datagram, self.place == Place::Xdp)
+    }
+
+    /// The same for a reply of which there is only the payload.
+    pub fn check_payload(
+        &mut self,
+        expected: Reply,
+        payload: &[u8],
+        now_ns: u64,
+    ) -> Result<(), String> {
+        let mut reply = expected.frame.clone();
+        reply.splice(expected.datagram.payload().., payload.iter().copied());
+        self.compare(expected, &reply, now_ns, now_ns)
+    }
+
+    fn compare(
+        &mut self,
+        expected: Reply,
+        reply: &[u8],
+        before_ns: u64,
+        after_ns: u64,
+    ) -> Result<(), String> {
         let Reply {
             datagram,
             ours,
             answered,
-            complete,
-            residues,
             frame: mut wanted,
+            ..
         } = expected;
         if reply.len() != wanted.len() {
-            return Err(format!(
-                "reply has {} bytes, request had {}",
-                reply.len(),
-                wanted.len()
-            ));
+            let (got, due) = (reply.len(), wanted.len());
+            return Err(format!("reply has {got} bytes, request had {due}"));
         }
         let at = datagram.payload();
         let (sent, received) = (packet::be64(reply, at + 4), packet::be64(reply, at + 16));
         let offset = self.settings.clock_offset_ns;
-        packet::check_times(
-            received,
-            sent,
+        let span = (
             before_ns.wrapping_add(offset),
             after_ns.wrapping_add(offset),
-        )?;
+        );
+        packet::check_times(received, sent, span.0, span.1)?;
         wanted[at + 4..at + 12].copy_from_slice(&sent.to_be_bytes());
         wanted[at + 16..at + 24].copy_from_slice(&received.to_be_bytes());
         if let Some((key, answered)) = answered.filter(|_| ours) {
@@ -352,15 +371,14 @@ impl Oracle {
             self.learn(&key, &answered, tlv, &mut wanted, at)?;
         }
         packet::take_checksums(&mut wanted, reply, &datagram);
-        let differing: Vec<_> = (0..reply.len())
-            .filter(|at| reply[*at] != wanted[*at])
-            .collect();
-        if !differing.is_empty() {
-            return Err(format!(
-                "bytes {differing:?} differ:\n  wanted {wanted:02x?}\n  got    {reply:02x?}"
-            ));
+        let differ = |at: &usize| reply[*at] != wanted[*at];
+        let differing: Vec<_> = (0..reply.len()).filter(differ).collect();
+        if differing.is_empty() {
+            return Ok(());
         }
-        residues.hold(reply, &datagram, complete)
+        Err(format!(
+            "bytes {differing:?} differ:\n  wanted {wanted:02x?}\n  got    {reply:02x?}"
+        ))
     }
 
     /// The epoch is the reflector's to choose, once per session; then it stays.

@@ -111,6 +111,16 @@ pub fn same_prefix(one: &[u8; 16], other: &[u8; 16], bits: usize) -> bool {
     (0..bits).all(|at| bit(one, at) == bit(other, at))
 }
 
+/// T2 stands where requests have zeros, and T3 at most 16 seconds later.
+pub fn is_reply(frame: &[u8], datagram: &Datagram) -> bool {
+    let at = datagram.payload();
+    if frame.len() < at + 44 {
+        return false;
+    }
+    let (t2, t3) = (be64(frame, at + 16), be64(frame, at + 4));
+    t2 != 0 && t3.wrapping_sub(t2) >> 36 == 0
+}
+
 /// Sources that no honest request has: groups, broadcast, loopback, unspecified, IPv4 dressed as IPv6.
 pub fn impossible_source(datagram: &Datagram) -> Option<&'static str> {
     let source = &datagram.source;
@@ -156,11 +166,14 @@ pub fn tlv_starts(payload: &[u8], from: usize) -> Vec<usize> {
         starts.push(at);
         at += 4 + usize::from(be16(payload, at + 2));
     }
-    // Bytes too few for a header that follow the last one the programs walk are one TLV too many for them.
-    if at < payload.len() && starts.len() >= 8 {
-        starts.push(at);
-    }
     starts
+}
+
+/// Whether the programs leave it to the agent: more TLVs than eight, or bytes too few for a header behind the eighth.
+pub fn has_many_tlvs(payload: &[u8], from: usize) -> bool {
+    let starts = tlv_starts(payload, from);
+    let end = |at: &usize| at + 4 + usize::from(be16(payload, at + 2));
+    starts.len() > 8 || starts.get(7).is_some_and(|last| end(last) < payload.len())
 }
 
 /// The flags that a reflector has to set (RFC 8972 section 4): U where it does not know the type, M where the length lies,
@@ -168,9 +181,13 @@ pub fn tlv_starts(payload: &[u8], from: usize) -> Vec<usize> {
 pub fn write_flags(payload: &mut [u8], from: usize) {
     let len = payload.len();
     for at in tlv_starts(payload, from) {
-        let unknown = if payload[at + 1] == 1 { 0 } else { 0x80 };
         let lies = at + 4 + usize::from(be16(payload, at + 2)) > len;
-        payload[at] = unknown | if lies { 0x40 } else { 0 };
+        payload[at] = match payload[at + 1] {
+            // Who knows what it was to be: what the sender said of it stays.
+            _ if lies => payload[at] & 0x80 | 0x40,
+            1 => 0,
+            _ => 0x80,
+        };
     }
 }
 

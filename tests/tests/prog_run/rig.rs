@@ -1,6 +1,8 @@
 //! One world for two judges: the programs with their maps, and the oracle.
 
 use std::net::IpAddr;
+use std::ops::{Deref, DerefMut};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, Result, ensure};
 use dt_common::map::{
@@ -15,11 +17,42 @@ use crate::oracle::{self, Action, Oracle, Permit, Place, Settings};
 
 /// The programs and the oracle, told the same.
 pub struct Rig {
-    pub datapath: Datapath,
+    pub datapath: Loaded,
     pub oracle: Oracle,
     pub hook: Hook,
     /// How many of `targets` stand in the map.
     targets: Vec<u16>,
+}
+
+/// The one object of this process, for as long as a test has it: to load it takes the verifier half a second.
+pub struct Loaded(MutexGuard<'static, Option<Datapath>>);
+
+impl Loaded {
+    fn take() -> Result<Self> {
+        static OBJECT: Mutex<Option<Datapath>> = Mutex::new(None);
+        // A test that failed left nothing that `forget` does not put right.
+        let mut object = OBJECT.lock().unwrap_or_else(PoisonError::into_inner);
+        if object.is_none() {
+            *object = Some(Datapath::load(&given::datapath_object()?)?);
+        }
+        let mut loaded = Self(object);
+        loaded.forget(&[MEMBER_NUMBER])?;
+        Ok(loaded)
+    }
+}
+
+impl Deref for Loaded {
+    type Target = Datapath;
+
+    fn deref(&self) -> &Datapath {
+        self.0.as_ref().expect("`take` loaded it")
+    }
+}
+
+impl DerefMut for Loaded {
+    fn deref_mut(&mut self) -> &mut Datapath {
+        self.0.as_mut().expect("`take` loaded it")
+    }
 }
 
 /// Both hooks.
@@ -40,7 +73,7 @@ impl Rig {
             Place::Tc
         };
         let mut rig = Self {
-            datapath: Datapath::load(&given::datapath_object()?)?,
+            datapath: Loaded::take()?,
             oracle: Oracle::new(settings(), place),
             hook,
             targets: Vec::new(),
@@ -219,7 +252,7 @@ fn settings() -> Settings {
         low_ports,
     };
     let mut permits = Vec::new();
-    permits.extend(both(MEMBER).map(|address| permit(address, Some(3), false)));
+    permits.extend(both(MEMBER).map(|address| permit(address, Some(MEMBER_NUMBER), false)));
     permits.extend(both(ROUTER).map(|address| permit(address, None, true)));
     permits.push(Permit {
         bits: 96 + 16,
@@ -269,8 +302,9 @@ pub fn host(ipv6: bool, number: u8) -> IpAddr {
 }
 
 pub const US: u8 = 1;
-/// A member of the mesh, number 3.
+/// A member of the mesh.
 pub const MEMBER: u8 = 2;
+pub const MEMBER_NUMBER: u32 = 3;
 /// Allowed, and may use low ports.
 pub const ROUTER: u8 = 3;
 /// Allowed by prefix.

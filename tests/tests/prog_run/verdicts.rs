@@ -1,13 +1,13 @@
 //! The verdict table: every reason to answer, drop or pass, at both hooks, for both IP versions, with 0 to 2 tags.
 
 use anyhow::{Context, Result, ensure};
-use dt_tests::datapath::{Hook, Verdict};
+use dt_tests::datapath::Verdict;
 use dt_tests::frame::{self, Checksum, Frame};
 use dt_tests::skip_unless_equipped;
 
 use crate::oracle::Settings;
 use crate::rig::{
-    HOOKS, IPV6, MEMBER, NEIGHBOUR, PORT, ROUTER, Rig, STRANGER, TAGS, US, host, plain, probe,
+    HOOKS, IPV6, MEMBER, NEIGHBOUR, ROUTER, Rig, STRANGER, TAGS, US, host, plain, probe,
     request_from,
 };
 

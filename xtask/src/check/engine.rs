@@ -30,7 +30,7 @@ pub fn names(workspace: &Workspace) -> Result<()> {
     Ok(())
 }
 
-/// The engine compiles with `MAY_USE` as its only dependencies.
+/// The engine compiles with `OWN_CRATES` and `PURE_CRATES` as its only dependencies.
 pub fn builds_alone(workspace: &Workspace) -> Result<()> {
     let dir = workspace.target().join("engine-alone");
     let src = dir.join("src");
@@ -59,15 +59,13 @@ pub fn builds_alone(workspace: &Workspace) -> Result<()> {
 }
 
 fn manifest(workspace: &Workspace) -> String {
-    let dependencies: Vec<_> = MAY_USE
-        .iter()
-        .map(|name| {
-            format!(
-                "{name} = {{ path = \"{}\" }}",
-                workspace.root().join(name).display()
-            )
-        })
-        .collect();
+    let own = OWN_CRATES.iter().map(|name| {
+        let path = workspace.root().join(name);
+        format!("{name} = {{ path = \"{}\" }}", path.display())
+    });
+    // The copied lock file says which version.
+    let pure = PURE_CRATES.iter().map(|name| format!("{name} = \"*\""));
+    let dependencies: Vec<_> = own.chain(pure).collect();
     format!(
         "[package]\nname = \"engine-alone\"\nversion = \"0.0.0\"\nedition = \"2024\"\n\n\
          [workspace]\n\n[dependencies]\n{}\n",
@@ -124,7 +122,9 @@ fn agent_src(workspace: &Workspace) -> PathBuf {
     Path::new(workspace.root()).join("dt-agent/src")
 }
 
-const MAY_USE: &[&str] = &["dt-common", "dt-feed"];
+const OWN_CRATES: &[&str] = &["dt-common", "dt-feed"];
+/// Crates without I/O: views over bytes, arithmetic of prefixes, error texts.
+const PURE_CRATES: &[&str] = &["ipnet", "thiserror", "zerocopy"];
 
 const FORBIDDEN: &[&str] = &[
     "tokio",

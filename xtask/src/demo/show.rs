@@ -83,12 +83,16 @@ impl<'a> Show<'a> {
         })
     }
 
-    /// Waits until every pair is answered in the best mode there is, for a while: what then is not there, never may be.
+    /// Waits until every pair is answered, and then a while for the best mode: what then is not there, never may be.
     fn warm_up(&mut self) -> Result<()> {
         let pairs = self.options.pair_count();
         let best = self.options.mode.best();
-        let ready = |tally: &Tally| tally.answered() == pairs && tally.in_mode(best) == pairs;
-        self.watch(WARM_UP_LIMIT, "warming up", ready)
+        self.watch(ANSWER_LIMIT, "warming up", |tally| {
+            tally.answered() == pairs
+        })?;
+        self.watch(MODE_LIMIT, "warming up", |tally| {
+            tally.in_mode(best) == pairs
+        })
     }
 
     fn measure(&mut self) -> Result<Measured> {
@@ -156,7 +160,9 @@ impl<'a> Show<'a> {
     }
 }
 
-const WARM_UP_LIMIT: Duration = Duration::from_secs(8);
+/// Long, because on a busy machine the kernel takes its time to verify one program set per host.
+const ANSWER_LIMIT: Duration = Duration::from_secs(20);
+const MODE_LIMIT: Duration = Duration::from_secs(4);
 /// `--window` of the agents, and some time to write.
 const WINDOW: Duration = Duration::from_millis(1_200);
 const REDRAW: Duration = Duration::from_millis(200);

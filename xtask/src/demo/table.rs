@@ -73,7 +73,10 @@ fn others(text: &mut String, findings: &Findings) {
         .for_each(|pair| sum.merge(&pair.counters));
     let counted = [
         ("late", sum.late),
-        ("back after they had been counted as lost", sum.late_after_loss),
+        (
+            "back after they had been counted as lost",
+            sum.late_after_loss,
+        ),
         ("duplicated on the way there", sum.duplicate_forward),
         ("duplicated on the way back", sum.duplicate_return),
         ("corrupted on the way there", sum.corrupt_forward),

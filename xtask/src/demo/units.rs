@@ -17,9 +17,13 @@ pub fn short(ns: u64) -> String {
     }
 }
 
-/// A time in microseconds with a tenth.
+/// A time in at most seven characters, in microseconds with a tenth unless it says otherwise.
 pub fn us(ns: u64) -> String {
-    format!("{:.1}", ns as f64 / 1e3)
+    match ns as f64 / 1e3 {
+        us if us < 9_999.95 => format!("{us:.1}"),
+        us if us < 9_999_950.0 => format!("{:.1}ms", us / 1e3),
+        us => format!("{:.1}s", us / 1e6),
+    }
 }
 
 /// A share in at most five characters; what is not nothing never looks like it.
@@ -64,6 +68,23 @@ mod tests {
             [
                 "0.0", "4.1", "10", "41", "999", "1.0ms", "12ms", "1.0s", "12s"
             ]
+        );
+    }
+
+    #[test]
+    fn times_with_a_tenth_fit_into_seven_characters() {
+        let shown = [
+            4_120,
+            999_400,
+            9_999_900,
+            10_000_000,
+            104_381_000,
+            12_000_000_000,
+        ]
+        .map(us);
+        assert_eq!(
+            shown,
+            ["4.1", "999.4", "9999.9", "10.0ms", "104.4ms", "12.0s"]
         );
     }
 

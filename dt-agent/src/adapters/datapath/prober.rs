@@ -156,6 +156,8 @@ struct Worker {
     comparisons: Comparisons,
     random: Random,
     sweep_at: MonoNanos,
+    /// The collector's totals that wait until the replies before them were read.
+    counts: Vec<(Slot, u32, u32)>,
     // Scratch, kept for its memory.
     due: Vec<Due>,
     batch: Vec<Probe>,
@@ -189,6 +191,7 @@ impl Worker {
             comparisons: Comparisons::default(),
             random,
             sweep_at: now,
+            counts: Vec::new(),
             due: Vec::new(),
             batch: Vec::new(),
             report: SendReport::default(),
@@ -199,6 +202,7 @@ impl Worker {
         while self.obey(orders) {
             let now = clock::now();
             self.receive(now);
+            self.take_counts(now);
             self.send_due(clock::now());
             self.sweep(now);
             if self.windows.is_due(now) {
@@ -242,11 +246,7 @@ impl Worker {
                 slot,
                 corrupt,
                 overrun,
-            } => {
-                if let Some(entry) = self.peers.get_mut(&slot.0) {
-                    entry.session.handle_local_counts(corrupt, overrun, now);
-                }
-            }
+            } => self.counts.push((slot, corrupt, overrun)),
         }
     }
 
@@ -286,6 +286,15 @@ impl Worker {
                 entry.session.handle_user_reply(seq, sent.0, received.0);
             }
         });
+    }
+
+    /// Credits what was thrown away. After the ring was emptied: what an event tells of must not be credited too.
+    fn take_counts(&mut self, now: MonoNanos) {
+        for (slot, corrupt, overrun) in self.counts.drain(..) {
+            if let Some(entry) = self.peers.get_mut(&slot.0) {
+                entry.session.handle_local_counts(corrupt, overrun, now);
+            }
+        }
     }
 
     fn send_due(&mut self, now: MonoNanos) {

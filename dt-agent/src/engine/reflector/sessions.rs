@@ -57,6 +57,13 @@ impl Identity {
     }
 }
 
+impl Identity {
+    /// Whether the session is a member's, with a fixed place and a rate of its own.
+    pub(super) const fn is_members(&self) -> bool {
+        self.member < MAX_MEMBERS
+    }
+}
+
 /// A session after one more request.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Snapshot {
@@ -88,7 +95,7 @@ impl Sessions {
 
     /// The session, made or begun anew where needed; it has another epoch then, so that this is never read as loss.
     pub(super) fn open(&mut self, identity: &Identity) -> &mut Session {
-        let session = if identity.member < MAX_MEMBERS {
+        let session = if identity.is_members() {
             let place = identity.member as usize;
             if self.members.len() <= place {
                 self.members.resize(place + 1, Session::default());

@@ -7,6 +7,7 @@ use zerocopy::network_endian::{U16, U32};
 use super::*;
 
 const SECOND: u64 = 1_000_000_000;
+const T1: u64 = 0x1234_5678_0000_004d;
 const T2: NtpTime = NtpTime(0x1234_5678_9abc_def0);
 
 fn ip(text: &str) -> IpAddr {
@@ -71,7 +72,7 @@ fn reflector() -> Reflector {
 fn base(seq: u32) -> SenderPacket {
     SenderPacket {
         seq: U32::new(seq),
-        timestamp: U64::new(77),
+        timestamp: U64::new(T1),
         error_estimate: U16::new(0xc001),
         ssid: U16::new(5),
         mbz: [0xff; 28],
@@ -195,7 +196,7 @@ fn the_base_packet_is_answered_as_the_rfc_says() {
         (0, 41),
         "stateful: its own number"
     );
-    assert_eq!((packet.ssid.get(), packet.sender_timestamp.get()), (5, 77));
+    assert_eq!((packet.ssid.get(), packet.sender_timestamp.get()), (5, T1));
     assert_eq!(packet.sender_error_estimate.get(), 0xc001, "PTP, echoed");
     assert_eq!(packet.error_estimate.get(), 0x8105, "ours, in NTP format");
     assert_eq!(
@@ -497,4 +498,47 @@ proptest! {
             prop_assert!(changed <= bytes.len() / 4);
         }
     }
+}
+
+#[test]
+fn a_source_cannot_multiply_its_rate_by_sessions() {
+    let source_rate = Rate {
+        interval_ns: SECOND,
+        burst_ns: 0,
+    };
+    for source in ["10.0.0.1", "10.0.0.4"] {
+        let mut reflector = reflector_with(Policy {
+            source_rate,
+            ..policy()
+        });
+        let answers = (0..3).map(|ssid: u16| {
+            let mut bytes = probe(0, 7, 0);
+            bytes[14..16].copy_from_slice(&ssid.to_be_bytes());
+            let request = Request {
+                source: ip(source),
+                ..request(&bytes)
+            };
+            ask(&mut reflector, &request).err()
+        });
+        let answers: Vec<_> = answers.collect();
+        assert_eq!(
+            answers,
+            [None, Some(Reason::SourceRate), Some(Reason::SourceRate)]
+        );
+    }
+}
+
+#[test]
+fn a_reply_is_not_answered_even_where_low_ports_are() {
+    let mut reflector = reflector();
+    let bytes = probe(1, 7, 0);
+    let router = |bytes| Request {
+        source: ip("10.0.0.3"),
+        source_port: 8620,
+        ttl: 255,
+        ..request(bytes)
+    };
+    let mut reply = ask(&mut reflector, &router(&bytes)).expect("routers are answered");
+    set_sent(&mut reply, T2);
+    assert_eq!(ask(&mut reflector, &router(&reply)), Err(Reason::Loop));
 }

@@ -1,22 +1,24 @@
 //! The flags of TLVs in a reply (RFC 8972 section 4).
 
-use dt_common::wire::{DT_TLV_TYPE, EXTRA_PADDING, TlvFlags, TlvHeader};
+use dt_common::wire::{EXTRA_PADDING, TlvFlags, TlvHeader};
 use zerocopy::FromBytes;
 
-/// Clears U where the type is known, sets it where it is not, and sets M where a length lies, which ends the walk.
+/// Sets U where the type is unknown, M where a length lies, which ends the walk, and no other flag.
+///
+/// Ours is set right by who fills it in: another TLV of its private type is somebody else's, and not understood.
 pub(super) fn set_flags(after_base: &mut [u8]) {
     let mut rest = after_base;
     while let Ok((header, values)) = TlvHeader::mut_from_prefix(rest) {
         let length = usize::from(header.length.get());
         let Some((_, next)) = values.split_at_mut_checked(length) else {
-            header.flags |= TlvFlags::MALFORMED;
+            header.flags = (header.flags & TlvFlags::UNRECOGNISED) | TlvFlags::MALFORMED;
             return;
         };
-        if matches!(header.kind, EXTRA_PADDING | DT_TLV_TYPE) {
-            header.flags &= !TlvFlags::UNRECOGNISED;
+        header.flags = if header.kind == EXTRA_PADDING {
+            0
         } else {
-            header.flags |= TlvFlags::UNRECOGNISED;
-        }
+            TlvFlags::UNRECOGNISED
+        };
         rest = next;
     }
 }
@@ -36,6 +38,11 @@ mod tests {
                 "unknown, sent without U",
                 &[0, 250, 0, 0],
                 &[0x80, 250, 0, 0],
+            ),
+            (
+                "sent with other flags",
+                &[0xff, 1, 0, 0, 0x7f, 4, 0, 0, 0, 252, 0, 0],
+                &[0, 1, 0, 0, 0x80, 4, 0, 0, 0x80, 252, 0, 0],
             ),
             ("lying length", &[0x80, 1, 0, 2, 9], &[0xc0, 1, 0, 2, 9]),
             (

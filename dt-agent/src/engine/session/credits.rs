@@ -1,6 +1,7 @@
 //! Counters that explain missing probes: corrupted, refused, overrun.
 //!
-//! Both ends count what they threw away, but not which probe it was. A credit is such a count with the bounds of what it
+//! Corrupt replies are named where the collector could read and tell their number. For the rest, both ends count what they
+//! threw away, but not which probe it was. A credit is such a count with the bounds of what it
 //! can explain; a missing probe within the bounds claims one before it is called lost. Bounds are as narrow as the
 //! counters are read often, because a credit may belong to a copy of a probe that itself arrived, and would otherwise
 //! excuse a real loss later.
@@ -17,6 +18,8 @@ use super::serial::{is_below, later, rise};
 pub(super) struct Credits {
     queues: Option<Box<Queues>>,
     local: Option<LocalCounts>,
+    /// Corrupt replies that were ever named.
+    named: u32,
 }
 
 /// What the reflector threw away between two requests that it answered.
@@ -34,6 +37,8 @@ pub(super) struct ForwardCredit {
 struct Queues {
     forward: VecDeque<ForwardCredit>,
     back: VecDeque<ReturnCredit>,
+    /// Probes to which a corrupt reply came.
+    named: VecDeque<u32>,
 }
 
 /// What this host threw away between two readings of its counters.
@@ -47,6 +52,7 @@ struct ReturnCredit {
 
 #[derive(Clone, Copy, Debug)]
 struct LocalCounts {
+    /// Those that were not named.
     corrupt: u32,
     overrun: u32,
     read: MonoNanos,
@@ -73,8 +79,12 @@ impl Credits {
 
     /// Takes the collector's totals for this target, as they stand at `now`. The first reading is only a starting point.
     pub fn handle_local_counts(&mut self, corrupt: u32, overrun: u32, now: MonoNanos) {
+        let unnamed = corrupt.wrapping_sub(self.named);
         let current = LocalCounts {
-            corrupt,
+            // An event may be read before the count that it is in; what was credited once is not credited again.
+            corrupt: self
+                .local
+                .map_or(unnamed, |last| later(last.corrupt, unnamed)),
             overrun,
             read: now,
         };
@@ -85,11 +95,33 @@ impl Credits {
             from: last.read,
             until: now,
             overrun: rise(last.overrun, overrun),
-            corrupt: rise(last.corrupt, corrupt),
+            corrupt: rise(last.corrupt, current.corrupt),
         };
         if credit.overrun > 0 || credit.corrupt > 0 {
             self.grant_return(credit);
         }
+    }
+
+    /// Notes that a corrupt reply came to this probe; `oldest` is the oldest probe that may still claim.
+    pub fn name_corrupt(&mut self, seq: u32, oldest: u32) {
+        let queue = &mut self.queues.get_or_insert_default().named;
+        queue.retain(|held| !is_below(*held, oldest));
+        // Beyond that it goes without a name, like all that the collector could only count.
+        if queue.len() < MAX_NAMED {
+            queue.push_back(seq);
+            self.named = self.named.wrapping_add(1);
+        }
+        self.drop_empty();
+    }
+
+    /// Explains a probe that the reflector answered by the corrupt reply that named it.
+    pub fn claim_named(&mut self, seq: u32) -> Option<Outcome> {
+        let named = &mut self.queues.as_mut()?.named;
+        let before = named.len();
+        named.retain(|held| *held != seq);
+        let found = named.len() < before;
+        self.drop_empty();
+        found.then_some(Outcome::CorruptReturn)
     }
 
     /// Explains a probe that the reflector did not accept. Probes must ask in the order of their numbers.
@@ -154,12 +186,20 @@ impl Credits {
         if self
             .queues
             .as_ref()
-            .is_some_and(|queues| queues.forward.is_empty() && queues.back.is_empty())
+            .is_some_and(|queues| queues.is_empty())
         {
             self.queues = None;
         }
     }
 }
 
+impl Queues {
+    fn is_empty(&self) -> bool {
+        self.forward.is_empty() && self.back.is_empty() && self.named.is_empty()
+    }
+}
+
 /// Beyond this many unclaimed credits of one direction the newest ones share their bounds.
 const MAX_CREDITS: usize = 64;
+/// Named corrupt replies that wait to be claimed.
+const MAX_NAMED: usize = 1024;

@@ -4,13 +4,15 @@
 //! updates the links in place and brings maps of its own. The hard fact: everything here outlives the agent on purpose,
 //! and only the lease in the configuration ends it.
 
+mod guest;
 mod maps;
 mod node;
 mod pins;
 pub(crate) mod programs;
 mod ring;
 
-pub use maps::{MapsError, NodeMaps};
+pub use guest::{Visit, VisitError};
+pub use maps::{MapsError, NodeMaps, address_words};
 pub use node::{InterfaceStatus, Node, NodeError, NodeSettings, SharedMaps, publish_clock};
 pub use pins::{Guest, NodeLock, NodePins, PinsError, node_names};
 pub use programs::{AttachError, Hook, LoadError, Programs};

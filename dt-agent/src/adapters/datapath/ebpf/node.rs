@@ -12,7 +12,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use dt_common::ABI_VERSION;
-use dt_common::map::{Config, ConfigFlags, MAX_LOCALS, Reason, Target, TargetFlags};
+use dt_common::map::{
+    Config, ConfigFlags, GUEST_PORTS, MAX_GUESTS, MAX_LOCALS, MAX_SOURCE_PORTS, Reason, Target,
+    TargetFlags,
+};
 use dt_common::time::{MonoNanos, NANOS_PER_SEC};
 use ipnet::IpNet;
 
@@ -37,6 +40,8 @@ pub struct NodeSettings {
     pub port: u16,
     /// First and last source port of our probes.
     pub source_ports: (u16, u16),
+    /// Whether guests such as `ping` may join.
+    pub guests: bool,
     /// Mark of our probes.
     pub mark: u32,
     /// How long the programs work on without an agent.
@@ -91,6 +96,8 @@ pub struct Node {
     random: Random,
     /// Added to the ladders' rounds, so that marks of an earlier agent's proofs mean nothing.
     round_base: u32,
+    /// Maps of other versions than ours are gone.
+    is_sole_version: bool,
     counted: (u64, u64),
     _lock: NodeLock,
 }
@@ -116,6 +123,7 @@ impl Node {
             net: Net::open()?,
             interfaces: BTreeMap::new(),
             round_base: random.bits() as u32,
+            is_sole_version: false,
             random,
             counted: (0, 0),
             settings,
@@ -258,6 +266,8 @@ impl Node {
         for interface in self.interfaces.values_mut() {
             interface.tick(&mut around, now);
         }
+        drop(maps);
+        self.forget_other_versions();
     }
 
     /// Looks whether interfaces vanished or came back. To be called about once a second.
@@ -326,11 +336,6 @@ impl Node {
         self.extend(self.settings.handover)
     }
 
-    /// Removes maps of other versions, once every link was updated.
-    pub fn forget_other_versions(&self) {
-        self.pins.remove_other_versions();
-    }
-
     /// Takes everything off and removes the pins.
     ///
     /// # Errors
@@ -344,6 +349,15 @@ impl Node {
         self.pins.remove_all()
     }
 
+    /// Removes the maps of other versions, once every link was updated: an agent of such a version must find new ones, or
+    /// its peers would take counters of long ago for those of now.
+    fn forget_other_versions(&mut self) {
+        if !self.is_sole_version && !self.interfaces.is_empty() && self.is_settled() {
+            self.pins.remove_other_versions();
+            self.is_sole_version = true;
+        }
+    }
+
     fn extend(&self, by: Duration) -> Result<(), MapsError> {
         let mut maps = lock(&self.maps);
         let mut config = maps.config()?;
@@ -352,13 +366,15 @@ impl Node {
     }
 
     fn config(settings: &NodeSettings, held: &Config) -> Config {
+        let last = with_guest_ports(settings);
+        let guests = last.map_or(0, |_| ConfigFlags::GUEST_PORTS);
         Config {
             abi_version: ABI_VERSION,
-            flags: held.flags & !(ConfigFlags::ALLOW_ALL | ConfigFlags::STATELESS),
+            flags: guests,
             lease_until_ns: clock::now().plus(settings.lease.as_nanos() as u64).0,
             port: settings.port,
             source_port_first: settings.source_ports.0,
-            source_port_last: settings.source_ports.1,
+            source_port_last: last.unwrap_or(settings.source_ports.1),
             source_interval_ns: interval_ns(settings.source_pps),
             source_burst_ns: BURST_NS,
             total_interval_ns: interval_ns(settings.total_pps),
@@ -366,6 +382,16 @@ impl Node {
             ..*held
         }
     }
+}
+
+/// The last port of the range with the guests' ports behind our own; none where they do not fit.
+fn with_guest_ports(settings: &NodeSettings) -> Option<u16> {
+    let (first, own_last) = settings.source_ports;
+    let last = own_last.checked_add(MAX_GUESTS * GUEST_PORTS)?;
+    let known = u32::from(last - first) < MAX_SOURCE_PORTS;
+    // To the programs a request comes before a reply.
+    let requests = (own_last..=last).contains(&settings.port);
+    (settings.guests && known && !requests).then_some(last)
 }
 
 /// Writes the clock where the programs read it.

@@ -12,6 +12,7 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use aya::maps::MapInfo;
 use dt_common::ABI_VERSION;
 use dt_common::map::{FIRST_GUEST_SSID, GUEST_SSIDS, MAX_GUESTS};
 use nix::fcntl::{Flock, FlockArg};
@@ -145,6 +146,18 @@ impl NodePins {
     #[must_use]
     pub fn maps(&self) -> PathBuf {
         self.directory.join(format!("abi-{}", self.abi))
+    }
+
+    /// Names and kernel ids of this version's maps, by name; those that cannot be looked at are left out.
+    #[must_use]
+    pub fn map_ids(&self) -> Vec<(String, u32)> {
+        let id = |path: PathBuf| {
+            let name = path.file_name()?.to_string_lossy().into_owned();
+            Some((name, MapInfo::from_pin(path).ok()?.id()))
+        };
+        let mut ids: Vec<_> = list(&self.maps()).into_iter().filter_map(id).collect();
+        ids.sort();
+        ids
     }
 
     /// Directory of the links.

@@ -1,5 +1,7 @@
 //! The two ways that probes can go: stamped and collected by the programs, or by the sockets alone.
 
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use dt_common::event::ReplyEvent;
@@ -56,6 +58,13 @@ impl KernelPath {
     }
 }
 
+impl AsFd for KernelPath {
+    /// Readable while events wait.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.ring.as_fd()
+    }
+}
+
 /// Sockets that stamp and collect by themselves.
 pub struct SocketPath {
     sockets: ProbeSockets,
@@ -77,6 +86,19 @@ impl SocketPath {
             received,
             _collector: collector,
         })
+    }
+}
+
+impl SocketPath {
+    /// Makes targets known that were set before this way was open.
+    ///
+    /// # Errors
+    /// No socket can reach one of them.
+    pub fn set_targets(&mut self, targets: &BTreeMap<u16, Target>) -> Result<(), TargetError> {
+        for (ssid, target) in targets {
+            self.sockets.set_target(*ssid, *target)?;
+        }
+        Ok(())
     }
 }
 
@@ -113,7 +135,10 @@ impl Paths {
     }
 
     /// Makes a target known on every open way, so that its session may change ways.
-    pub(super) fn set_target(&mut self, ssid: u16, target: Target) -> Result<(), TargetError> {
+    ///
+    /// # Errors
+    /// A way has no socket that can reach it.
+    pub fn set_target(&mut self, ssid: u16, target: Target) -> Result<(), TargetError> {
         if let Some(kernel) = &mut self.kernel {
             kernel.sockets.set_target(ssid, target)?;
         }
@@ -123,7 +148,8 @@ impl Paths {
         Ok(())
     }
 
-    pub(super) fn remove_target(&mut self, ssid: u16) {
+    /// Forgets a target on every open way.
+    pub fn remove_target(&mut self, ssid: u16) {
         if let Some(kernel) = &mut self.kernel {
             kernel.sockets.remove_target(ssid);
         }
@@ -133,7 +159,8 @@ impl Paths {
     }
 
     /// The source port of a slot on a way; 0 where the way is closed.
-    pub(super) fn source_port(&self, path: Path, slot: u16) -> u16 {
+    #[must_use]
+    pub fn source_port(&self, path: Path, slot: u16) -> u16 {
         let sockets = match path {
             Path::Kernel => self.kernel.as_ref().map(|kernel| &kernel.sockets),
             Path::Socket => self.socket.as_ref().map(|socket| &socket.sockets),
@@ -143,7 +170,8 @@ impl Paths {
             .unwrap_or(0)
     }
 
-    pub(super) fn send_batch(&mut self, path: Path, batch: &[Probe], report: &mut SendReport) {
+    /// Sends probes one way; all of them fail where it is closed.
+    pub fn send_batch(&mut self, path: Path, batch: &[Probe], report: &mut SendReport) {
         let sockets = match path {
             Path::Kernel => self.kernel.as_mut().map(|kernel| &mut kernel.sockets),
             Path::Socket => self.socket.as_mut().map(|socket| &mut socket.sockets),
@@ -158,7 +186,7 @@ impl Paths {
     }
 
     /// Hands on every reply that arrived.
-    pub(super) fn poll_events(&mut self, mut sink: impl FnMut(&ReplyEvent)) {
+    pub fn poll_events(&mut self, mut sink: impl FnMut(&ReplyEvent)) {
         if let Some(kernel) = &mut self.kernel {
             while let Some(event) = kernel.ring.poll_event() {
                 sink(&event);
@@ -173,7 +201,7 @@ impl Paths {
     }
 
     /// Hands on when user space got the replies that it saw: SSID, sequence number, time. After `poll_events`.
-    pub(super) fn poll_user_replies(&mut self, mut sink: impl FnMut(u16, u32, MonoNanos)) {
+    pub fn poll_user_replies(&mut self, mut sink: impl FnMut(u16, u32, MonoNanos)) {
         for received in self.scratch.drain(..) {
             sink(
                 received.event.ssid,

@@ -1,5 +1,7 @@
 //! What becomes of a probe that is missing.
 
+use dt_common::event::{EventFlags, ReplyEvent};
+
 use super::desk::{Desk, at};
 use crate::engine::session::Outcome::{
     CorruptForward, CorruptReturn, Late, LostForward, LostReturn, LostUnknown, NotAdmitted,
@@ -400,4 +402,73 @@ fn a_reply_after_the_verdict_is_counted_beside_it() {
         (1, 0, 0)
     );
     assert_eq!(counters.duplicate_return, 1);
+}
+
+#[test]
+fn a_corrupt_answer_whose_copy_arrived_excuses_no_other_loss() {
+    let mut desk = Desk::admitted();
+    desk.send_many(1, 3);
+    let first = desk.answer(1);
+    let copy = desk.answer(1);
+    desk.deliver(&corrupt(first));
+    desk.deliver(&copy);
+    desk.lose_reply(2);
+    desk.exchange(3);
+    desk.session.handle_local_counts(1, 0, at(100));
+    assert_eq!(
+        desk.outcomes(3000),
+        [Received, Received, LostReturn, Received]
+    );
+}
+
+#[test]
+fn a_corrupt_reply_explains_the_probe_that_it_names_and_is_credited_once() {
+    let mut desk = Desk::admitted();
+    desk.send_many(1, 4);
+    desk.lose_reply(1);
+    let spoilt = desk.answer(2);
+    desk.deliver(&corrupt(spoilt));
+    desk.lose_reply(3);
+    desk.exchange(4);
+    desk.session.handle_local_counts(1, 0, at(100));
+    assert_eq!(
+        desk.outcomes(3000),
+        [Received, LostReturn, CorruptReturn, LostReturn, Received]
+    );
+}
+
+#[test]
+fn corrupt_replies_that_name_no_probe_of_ours_are_credits_as_before() {
+    let mut desk = Desk::admitted();
+    desk.send_many(1, 2);
+    let mut spoilt = corrupt(desk.answer(1));
+    spoilt.seq = 70_000;
+    desk.deliver(&spoilt);
+    desk.exchange(2);
+    desk.session.handle_local_counts(1, 0, at(100));
+    assert_eq!(desk.outcomes(3000), [Received, CorruptReturn, Received]);
+}
+
+#[test]
+fn a_corrupt_reply_read_before_its_count_and_one_counted_only_are_told_apart() {
+    let mut desk = Desk::admitted();
+    desk.send_many(1, 4);
+    let named = desk.answer(1);
+    desk.deliver(&corrupt(named));
+    desk.session.handle_local_counts(0, 0, at(50));
+    desk.lose_reply(2);
+    desk.lose_reply(3);
+    desk.exchange(4);
+    desk.session.handle_local_counts(2, 0, at(100));
+    assert_eq!(
+        desk.outcomes(3000),
+        [Received, CorruptReturn, CorruptReturn, LostReturn, Received]
+    );
+}
+
+fn corrupt(event: ReplyEvent) -> ReplyEvent {
+    ReplyEvent {
+        flags: event.flags | EventFlags::CORRUPT,
+        ..event
+    }
 }

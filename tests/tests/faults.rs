@@ -1,0 +1,258 @@
+//! Losses are real: what the agent says of a wire is what programs on that wire did, packet by packet.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result};
+use dt_feed::proto::Counters;
+use dt_tests::agent::{self, LIMIT, wait_for_feed};
+use dt_tests::fault::{Fate, Faults};
+use dt_tests::feed::Pair;
+use dt_tests::{Agent, FaultyWire, Feed, Lab, Launch, WIRE, skip_unless_equipped, wait};
+use nix::sys::signal::Signal;
+
+#[test]
+fn every_fault_on_the_wire_is_counted_as_what_it_is_in_xdp() -> Result<()> {
+    skip_unless_equipped!();
+    count_faults("xdp", "4")
+}
+
+#[test]
+fn every_fault_on_the_wire_is_counted_as_what_it_is_in_tc() -> Result<()> {
+    skip_unless_equipped!();
+    count_faults("tc", "4")
+}
+
+#[test]
+fn every_fault_on_the_wire_is_counted_as_what_it_is_by_ipv6_in_xdp() -> Result<()> {
+    skip_unless_equipped!();
+    count_faults("xdp", "6")
+}
+
+#[test]
+fn every_fault_on_the_wire_is_counted_as_what_it_is_by_ipv6_in_tc() -> Result<()> {
+    skip_unless_equipped!();
+    count_faults("tc", "6")
+}
+
+#[test]
+fn replies_that_find_the_ring_full_are_overrun_and_not_lost() -> Result<()> {
+    skip_unless_equipped!();
+    let lab = Lab::wire()?;
+    let wire = FaultyWire::join(&lab, PORT, Faults::default(), Faults::default())?;
+    // Probes that wait are remembered, at most 65,536 of them: the rate times the deadline stays below that.
+    let flags = ["--mode=xdp", "--rate=4000", "--timeout=10s"];
+    let (_reflector, mut prober) = start_pair(&lab, &flags)?;
+    let mut feed = prober.feed();
+    wait_for_feed("first answer", &mut feed, |feed| some(feed.received("n2")))?;
+
+    // Replies pile up on the wire, and come all at once while nobody reads the ring.
+    let middle = lab.host(WIRE);
+    let tc = |words: &str| middle.run(&words.split(' ').collect::<Vec<_>>());
+    tc("tc qdisc add dev to-n1 root handle 1: tbf rate 100kbit burst 10k limit 16m")?;
+    wait::until("replies that wait on the wire", LIMIT, || {
+        Ok((backlog(&lab)? > MORE_THAN_THE_RING_HOLDS).then_some(()))
+    })?;
+    prober.signal(Signal::SIGSTOP)?;
+    tc("tc qdisc change dev to-n1 root handle 1: tbf rate 1gbit burst 1m limit 16m")?;
+    wait::until("end of the replies that wait", LIMIT, || {
+        Ok((backlog(&lab)? == 0).then_some(()))
+    })?;
+    prober.signal(Signal::SIGCONT)?;
+
+    wait_for_feed("overrun", &mut feed, |feed| {
+        some(feed.pair("n2")?.counters.overrun)
+    })?;
+    settle(&mut feed)?;
+    assert!(prober.stop()?.success());
+    let pair = last_word(&mut feed)?;
+    let counters = pair.counters;
+    eprintln!("{counters:?}");
+    assert!(pair.adds_up(), "{counters:?}");
+    assert!(counters.overrun > 500, "{counters:?}");
+    assert_eq!(counters.lost() + counters.late, 0, "{counters:?}");
+    assert_eq!(counters.corrupt_forward + counters.corrupt_return, 0);
+    assert_eq!(
+        counters.received + counters.overrun + counters.in_flight,
+        counters.sent
+    );
+    drop(wire);
+    Ok(())
+}
+
+/// Probes through a faulty wire, and compares what the feed says with what the wire did to each single packet.
+fn count_faults(mode: &str, family: &str) -> Result<()> {
+    let lab = Lab::wire()?;
+    let mut wire = FaultyWire::join(&lab, PORT, Faults::default(), Faults::default())?;
+    let flags = [
+        format!("--mode={mode}"),
+        format!("--family={family}"),
+        "--rate=500".to_owned(),
+    ];
+    let (_reflector, mut prober) = start_pair(&lab, &flags.each_ref().map(String::as_str))?;
+    let mut feed = prober.feed();
+    wait_for_feed("first answer", &mut feed, |feed| some(feed.received("n2")))?;
+    wire.inject(THERE, BACK)?;
+    wait::until("probes through the faulty wire", LIMIT, || {
+        Ok((wire.done_there()?.corrupted >= ENOUGH_CORRUPTED).then_some(()))
+    })?;
+    // What is decided needs later replies, and what is lost last would have none.
+    wire.heal()?;
+    settle(&mut feed)?;
+    assert!(prober.stop()?.success());
+    let pair = last_word(&mut feed)?;
+
+    assert!(pair.adds_up(), "{:?}", pair.counters);
+    assert!(pair.is_all(mode), "{:?}", pair.modes);
+    let expected = expected(&mut wire, pair.counters.sent)?;
+    let said = said(&pair.counters);
+    eprintln!("{mode}, IPv{family}: {said:?} of {} sent", pair.counters.sent);
+    assert_eq!(said, expected);
+    check_against_totals(&mut wire, &pair.counters)
+}
+
+/// `n1` probes and `n2` answers.
+fn start_pair(lab: &Lab, flags: &[&str]) -> Result<(Agent, Agent)> {
+    agent::write_peers(lab, &agent::all_members(lab))?;
+    // To the reflector the prober has another port, so that what it sends is not counted on the wire.
+    let others = lab.dir().join("reflector.toml");
+    let prober = agent::member(lab.host("n1")) + "port = 9\n";
+    std::fs::write(&others, prober + &agent::member(lab.host("n2")))?;
+    let mode = flags[0].trim_start_matches("--mode=");
+    let mut reflector = Launch::on(lab, "n2")?
+        .setting("DT_DISCOVERY", format!("file:{}", others.display()))
+        .flags(&["--rate=0.001", flags[0]])
+        .start("n2")?;
+    reflector.wait_for_mode(mode)?;
+    let prober = Launch::on(lab, "n1")?.flags(flags).start("n1")?;
+    Ok((reflector, prober))
+}
+
+/// What is compared: the outcomes that the wire is to blame for, and the copies.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Said {
+    received: u64,
+    lost_forward: u64,
+    lost_return: u64,
+    lost_unknown: u64,
+    corrupt_forward: u64,
+    corrupt_return: u64,
+    duplicate_forward: u64,
+    duplicate_return: u64,
+    /// Everything else that a probe can come to.
+    other: u64,
+}
+
+fn said(counters: &Counters) -> Said {
+    Said {
+        received: counters.received,
+        lost_forward: counters.lost_forward,
+        lost_return: counters.lost_return,
+        lost_unknown: counters.lost_unknown,
+        corrupt_forward: counters.corrupt_forward,
+        corrupt_return: counters.corrupt_return,
+        duplicate_forward: counters.duplicate_forward,
+        duplicate_return: counters.duplicate_return,
+        other: counters.late
+            + counters.overrun
+            + counters.refused
+            + counters.not_admitted
+            + counters.peer_restarted
+            + counters.departed
+            + counters.in_flight,
+    }
+}
+
+/// What must be said of the first `sent` probes, by what became of each packet.
+fn expected(wire: &mut FaultyWire, sent: u64) -> Result<Said> {
+    let mut expected = Said::default();
+    for (there, back) in wire.fates(u32::try_from(sent)?)? {
+        *expected.outcome(there, back) += 1;
+        expected.duplicate_forward += u64::from(there.whole.saturating_sub(1));
+        // As many answers left the peer as whole requests reached it; what came home beyond these was copied on the way.
+        let answers = there.whole - back.corrupt - back.dropped;
+        expected.duplicate_return += u64::from(back.whole.saturating_sub(answers));
+    }
+    Ok(expected)
+}
+
+impl Said {
+    fn outcome(&mut self, there: Fate, back: Fate) -> &mut u64 {
+        if back.whole > 0 {
+            &mut self.received
+        } else if back.corrupt > 0 {
+            &mut self.corrupt_return
+        } else if there.whole > 0 {
+            &mut self.lost_return
+        } else if there.corrupt > 0 {
+            &mut self.corrupt_forward
+        } else {
+            &mut self.lost_forward
+        }
+    }
+}
+
+/// The same by the wire's totals, where these say it: a request that is dropped or spoilt has no second copy.
+fn check_against_totals(wire: &mut FaultyWire, counters: &Counters) -> Result<()> {
+    let (there, back) = (wire.done_there()?, wire.done_back()?);
+    eprintln!("there {there:?}, back {back:?}");
+    assert_eq!(there.seen, counters.sent);
+    assert_eq!(there.dropped, counters.lost_forward);
+    assert_eq!(there.corrupted, counters.corrupt_forward);
+    assert_eq!(there.duplicated, counters.duplicate_forward);
+    assert_eq!(
+        back.seen,
+        there.seen - there.dropped - there.corrupted + there.duplicated
+    );
+    assert_eq!(back.duplicated, counters.duplicate_return);
+    // Of two answers to one probe either may be the one that is missing.
+    assert!(back.dropped >= counters.lost_return && counters.lost_return > 0);
+    assert!(back.corrupted >= counters.corrupt_return && counters.corrupt_return > 0);
+    Ok(())
+}
+
+/// Waits until everything sent by now has its outcome: deadline, time to settle, and windows that begin after that.
+fn settle(feed: &mut Feed) -> Result<()> {
+    let now = u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH)?.as_nanos())?;
+    wait_for_feed("window after the faults", feed, |feed| {
+        let pair = feed.pair("n2")?;
+        let undecided = pair.counters.in_flight > pair.last_received;
+        (pair.last_start_unix_ns > now + SETTLED_NS && !undecided).then_some(())
+    })
+}
+
+/// All that was said, after the agent ended.
+fn last_word(feed: &mut Feed) -> Result<Pair> {
+    feed.read()?;
+    feed.pair("n2").cloned().context("n2 was probed")
+}
+
+/// Packets that wait before the wire's end at `n1`.
+fn backlog(lab: &Lab) -> Result<u64> {
+    let text = lab
+        .host(WIRE)
+        .run(&["tc", "-s", "-j", "qdisc", "show", "dev", "to-n1"])?;
+    let queues: serde_json::Value = serde_json::from_str(&text)?;
+    queues[0]["qlen"].as_u64().context("a queue has a length")
+}
+
+fn some(count: u64) -> Option<()> {
+    (count > 0).then_some(())
+}
+
+const PORT: u16 = 862;
+const THERE: Faults = Faults {
+    drop_every: 7,
+    duplicate_every: 13,
+    corrupt_every: 17,
+};
+const BACK: Faults = Faults {
+    drop_every: 11,
+    duplicate_every: 13,
+    corrupt_every: 17,
+};
+/// Of each 17 requests one is spoilt; then every combination of faults has come many times.
+const ENOUGH_CORRUPTED: u64 = 300;
+/// Deadline, settling, and the patience with probes that nothing later explains.
+const SETTLED_NS: u64 = 3_000_000_000;
+/// The ring has 1 MiB, an event with its header 104 bytes.
+const MORE_THAN_THE_RING_HOLDS: u64 = 11_500;

@@ -1,0 +1,31 @@
+//! `cargo xtask bench`: figures that the project promises, each measured beside what it is compared with.
+
+mod cpu;
+mod foreign;
+mod machine;
+mod pair;
+mod rtt;
+mod spinners;
+mod spread;
+
+use anyhow::Result;
+use clap::Subcommand;
+
+use crate::workspace::Workspace;
+
+/// What to measure.
+#[derive(Subcommand)]
+pub enum Bench {
+    /// Round trip times of one cable as the kernel, user space, stamp-suite, fping and ping see them, idle and saturated
+    Rtt(rtt::Options),
+    /// CPU time of a probe's round trip, both ends and the kernel included, beside fping's
+    Cpu(cpu::Options),
+}
+
+/// Measures and prints.
+pub fn run(workspace: &Workspace, bench: &Bench) -> Result<()> {
+    match bench {
+        Bench::Rtt(options) => rtt::run(workspace, options),
+        Bench::Cpu(options) => cpu::run(workspace, options),
+    }
+}

@@ -1,0 +1,251 @@
+//! `cargo xtask bench cpu`: what a probe's round trip costs the whole machine, beside `fping`'s.
+//!
+//! Counted is everything, kernel and user space, both ends, interrupts and context switches: it is what idle-class
+//! [`Spinners`] lose against the quiet before and after each turn.
+
+mod report;
+
+use std::fs::File;
+use std::io::Write;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use clap::{Args, value_parser};
+use dt_feed::proto::Mode;
+use dt_tests::Interrupt;
+use serde::Serialize;
+
+use super::foreign;
+use super::machine::Machine;
+use super::pair::{Agents, Asked, Pair, hold, interrupted_output, measured};
+use super::spinners::{Reading, Speed, Spinners};
+use crate::build;
+use crate::clock;
+use crate::demo::cpu::process_ns;
+use crate::demo::tally::Span;
+use crate::setup::{self, Group};
+use crate::workspace::Workspace;
+
+/// Flags of `cargo xtask bench cpu`.
+#[derive(Args)]
+pub struct Options {
+    /// Round trips per second asked of each prober; `fping` reaches about 6,000
+    #[arg(long, value_name = "PPS", default_value_t = 10_000, value_parser = value_parser!(u32).range(10..=20_000))]
+    rate: u32,
+
+    /// How long each prober probes in each round, in seconds
+    #[arg(long, value_name = "S", default_value_t = 10, value_parser = value_parser!(u32).range(2..=3_600))]
+    seconds: u32,
+
+    /// Turns of each prober
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = value_parser!(u32).range(1..=100))]
+    rounds: u32,
+
+    /// Probe by IPv6 instead of IPv4
+    #[arg(long)]
+    ipv6: bool,
+
+    /// Also write the result to this file
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+/// What one prober cost in one turn.
+#[derive(Clone, Copy, Serialize)]
+struct Turn {
+    round_trips: f64,
+    seconds: f64,
+    /// CPU time of the whole machine, less the quiet.
+    taken_ns: f64,
+    /// How far the quiet before and after were apart, as a share of the machine.
+    drift: f64,
+}
+
+impl Turn {
+    fn ns_per_round_trip(&self) -> f64 {
+        self.taken_ns / self.round_trips.max(1.0)
+    }
+
+    fn reached_pps(&self) -> f64 {
+        self.round_trips / self.seconds
+    }
+}
+
+/// Both probers' turns, and what the scheduler says that the agents used: a lower bound that others cannot disturb.
+#[derive(Clone, Copy, Serialize)]
+struct Round {
+    agent: Turn,
+    agent_accounted_ns_per_round_trip: f64,
+    fping: Turn,
+}
+
+/// Sets up, builds, lets both take turns, and prints.
+pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
+    let json = options
+        .json
+        .as_ref()
+        .map(|path| File::create(path).with_context(|| format!("cannot write {}", path.display())));
+    let json = json.transpose()?;
+    setup::run(workspace, Group::Bench)?;
+    let built = build::run(workspace)?;
+    let interrupt = Interrupt::catch()?;
+    dt_tests::sweep()?;
+    let mut bench = Bench {
+        options,
+        pair: Pair::raise(&built.agent, options.ipv6)?,
+        spinners: Spinners::start()?,
+        interrupt,
+    };
+    let rounds = bench.play()?;
+    let report = report::Report::new(&Machine::look()?, options, rounds);
+    print!("{}", report.to_markdown());
+    if let Some(mut file) = json {
+        writeln!(file, "{}", serde_json::to_string_pretty(&report)?)?;
+    }
+    Ok(())
+}
+
+struct Bench<'a> {
+    options: &'a Options,
+    pair: Pair,
+    spinners: Spinners,
+    interrupt: Interrupt,
+}
+
+impl Bench<'_> {
+    /// All rounds. One that something else disturbed is played again, as often as there are rounds in all.
+    fn play(&mut self) -> Result<Vec<Round>> {
+        let mut rounds: Vec<Round> = Vec::new();
+        let mut disturbed: Vec<Round> = Vec::new();
+        let wanted = self.options.rounds as usize;
+        let mut quiet = self.quiet()?;
+        while rounds.len() < wanted && rounds.len() + disturbed.len() < 2 * wanted {
+            let (agent, accounted_ns) = self.agent_turn()?;
+            let between = self.quiet()?;
+            let fping = self.fping_turn()?;
+            let after = self.quiet()?;
+            let agent = agent.against(&quiet, &between);
+            let round = Round {
+                agent,
+                agent_accounted_ns_per_round_trip: accounted_ns / agent.round_trips.max(1.0),
+                fping: fping.against(&between, &after),
+            };
+            quiet = after;
+            let drift = round.agent.drift.max(round.fping.drift);
+            eprintln!(
+                "  dt-agent {:.0} ns, fping {:.0} ns, quiet drifted by {:.2} %",
+                round.agent.ns_per_round_trip(),
+                round.fping.ns_per_round_trip(),
+                drift * 100.0
+            );
+            if drift < MAX_DRIFT {
+                rounds.push(round);
+            } else {
+                disturbed.push(round);
+            }
+        }
+        // The least disturbed stand in for those that are missing; the report says how far they drifted.
+        disturbed.sort_unstable_by(|one, other| {
+            let drift = |round: &Round| round.agent.drift.max(round.fping.drift);
+            drift(one).total_cmp(&drift(other))
+        });
+        let missing = wanted - rounds.len();
+        rounds.extend(disturbed.into_iter().take(missing));
+        Ok(rounds)
+    }
+
+    /// The spinners' speed while nothing is probed.
+    fn quiet(&self) -> Result<Speed> {
+        hold(SETTLE, &self.interrupt)?;
+        let start = self.spinners.read();
+        hold(QUIET, &self.interrupt)?;
+        Ok(self.spinners.read().speed_since(&start))
+    }
+
+    fn agent_turn(&mut self) -> Result<(RawTurn, f64)> {
+        let asked = Asked {
+            rate: self.options.rate,
+            compare_every: 0,
+        };
+        let agents = self.pair.start_agents(asked, &self.interrupt)?;
+        hold(SETTLE, &self.interrupt)?;
+        let used_ns = |agents: &Agents| -> Result<u64> {
+            agents.pids().iter().map(|pid| process_ns(*pid)).sum()
+        };
+        let (start, start_unix_ns, used_before_ns) = (
+            self.spinners.read(),
+            clock::now_unix_ns(),
+            used_ns(&agents)?,
+        );
+        hold(self.turn_length(), &self.interrupt)?;
+        let (end, end_unix_ns, used_after_ns) = (
+            self.spinners.read(),
+            clock::now_unix_ns(),
+            used_ns(&agents)?,
+        );
+        // The window in which the turn ended has to reach the feed.
+        hold(SETTLE, &self.interrupt)?;
+        let tally = agents.finish()?;
+        let span = Span {
+            start_unix_ns,
+            end_unix_ns,
+        };
+        let pair = measured(&tally).context("the agent measured nothing")?;
+        let otherwise = pair.received_otherwise(span, |mode| mode == Mode::Xdp);
+        ensure!(otherwise == 0, "{otherwise} probes were not in mode xdp");
+        let round_trips = tally.received_in(span);
+        let turn = RawTurn {
+            start,
+            end,
+            round_trips,
+        };
+        Ok((turn, (used_after_ns - used_before_ns) as f64))
+    }
+
+    /// From before the start of `fping` to after its end, so that its count is exact.
+    fn fping_turn(&self) -> Result<RawTurn> {
+        let start = self.spinners.read();
+        let (rate, length) = (self.options.rate, self.turn_length());
+        let fping = foreign::start_fping(&self.pair, rate, length, &["-q"])?;
+        hold(length, &self.interrupt)?;
+        let output = interrupted_output(fping)?;
+        let end = self.spinners.read();
+        let replies = foreign::fping_replies(&output);
+        let replies = replies.with_context(|| format!("fping counted nothing:\n{output}"))?;
+        Ok(RawTurn {
+            start,
+            end,
+            round_trips: replies as f64,
+        })
+    }
+
+    fn turn_length(&self) -> Duration {
+        Duration::from_secs(self.options.seconds.into())
+    }
+}
+
+/// A turn whose quiet is not known yet.
+struct RawTurn {
+    start: Reading,
+    end: Reading,
+    round_trips: f64,
+}
+
+impl RawTurn {
+    fn against(&self, before: &Speed, after: &Speed) -> Turn {
+        let quiet = before.mean(after);
+        Turn {
+            round_trips: self.round_trips,
+            seconds: self.end.seconds_since(&self.start),
+            taken_ns: self.end.taken_ns_since(&self.start, &quiet),
+            drift: (after.total() - before.total()).abs() / quiet.total(),
+        }
+    }
+}
+
+/// For what was started or ended to come to rest.
+const SETTLE: Duration = Duration::from_millis(1_500);
+const QUIET: Duration = Duration::from_secs(4);
+/// A share of the machine that is small against what the cheaper prober takes.
+const MAX_DRIFT: f64 = 0.004;

@@ -1,0 +1,46 @@
+//! What must stand beside a figure so that it means something: where and when it was taken.
+
+use std::fs;
+use std::thread;
+
+use anyhow::{Context, Result};
+use serde::Serialize;
+
+use crate::process;
+
+/// This machine, now.
+#[derive(Serialize)]
+pub struct Machine {
+    pub cpus: usize,
+    pub model: String,
+    pub kernel: String,
+    pub date: String,
+}
+
+impl Machine {
+    pub fn look() -> Result<Self> {
+        let cpuinfo = fs::read_to_string("/proc/cpuinfo")?;
+        let model = cpuinfo
+            .lines()
+            .find_map(|line| line.strip_prefix("model name")?.split_once(": "))
+            .map_or("unknown CPU", |(_, model)| model);
+        let kernel = fs::read_to_string("/proc/sys/kernel/osrelease")?;
+        let date = process::capture(std::process::Command::new("date").args(["-u", "+%F"]))?;
+        Ok(Self {
+            cpus: thread::available_parallelism()
+                .context("no number of CPUs")?
+                .get(),
+            model: model.trim().to_owned(),
+            kernel: kernel.trim().to_owned(),
+            date: date.trim().to_owned(),
+        })
+    }
+
+    /// One line for people.
+    pub fn line(&self) -> String {
+        format!(
+            "{}: {} CPUs ({}), Linux {}; two network namespaces on one veth pair.",
+            self.date, self.cpus, self.model, self.kernel
+        )
+    }
+}
