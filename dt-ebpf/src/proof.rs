@@ -33,7 +33,7 @@ struct Arp {
     target: [u8; 4],
 }
 
-/// Neighbour advertisement or solicitation with one link-layer address option (RFC 4861 section 4).
+/// Neighbour advertisement or solicitation without options (RFC 4861 section 4).
 #[repr(C)]
 #[derive(Clone, Copy, FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned)]
 struct Discovery {
@@ -42,9 +42,16 @@ struct Discovery {
     checksum: [u8; 2],
     flags: [u8; 4],
     target: [u8; 16],
-    option_kind: u8,
-    option_len: u8,
-    option_mac: Mac,
+}
+
+/// The link-layer address option. Linux leaves it out of its answer to a question that was not asked by multicast
+/// (6.18 `ndisc_recv_ns`), which is how it asks a neighbour that it knows.
+#[repr(C)]
+#[derive(Clone, Copy, FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned)]
+struct LinkAddress {
+    kind: u8,
+    len: u8,
+    mac: Mac,
 }
 
 /// Turns a neighbour's answer into a question of ours, or notes that ours was answered.
@@ -128,10 +135,14 @@ fn turn_discovery<F: Frame>(
     proof: &mut Proof,
 ) -> Option<bool> {
     let discovery = frame.at::<Discovery>(l3 + IPV6_LEN)?;
-    if discovery.kind != NEIGHBOUR_ADVERTISEMENT
-        || frame.at::<Ipv6>(l3)?.payload_len.get() != size_of::<Discovery>() as u16
-    {
+    let payload_len = frame.at::<Ipv6>(l3)?.payload_len.get();
+    let with_option = payload_len == WITH_OPTION;
+    if discovery.kind != NEIGHBOUR_ADVERTISEMENT || !(with_option || payload_len == BARE) {
         return None;
+    }
+    let option = l3 + IPV6_LEN + size_of::<Discovery>();
+    if with_option {
+        frame.at::<LinkAddress>(option)?;
     }
     if proof.turned_round == iface.proof_round {
         if clock::now().wrapping_sub(proof.turned_ns) < ANSWER_NS {
@@ -154,15 +165,19 @@ fn turn_discovery<F: Frame>(
     .iter()
     .map(|half| sum::halves(u64::from_ne_bytes(*half)))
     .sum::<u64>()
-        + u64::from((size_of::<Discovery>() as u16).to_be())
+        + u64::from(payload_len.to_be())
         + u64::from(58_u16.to_be());
     let discovery = frame.at_mut::<Discovery>(l3 + IPV6_LEN)?;
     discovery.kind = NEIGHBOUR_SOLICITATION;
     discovery.checksum = [0; 2];
     discovery.flags = [0; 4];
-    discovery.option_kind = SOURCE_LINK_ADDRESS;
-    discovery.option_mac = own_mac;
-    let body = sum::add(0, frame.at::<[u8; size_of::<Discovery>()]>(l3 + IPV6_LEN)?);
+    let mut body = sum::add(0, frame.at::<[u8; BARE as usize]>(l3 + IPV6_LEN)?);
+    if with_option {
+        let address = frame.at_mut::<LinkAddress>(option)?;
+        address.kind = SOURCE_LINK_ADDRESS;
+        address.mac = own_mac;
+        body = sum::add(body, frame.at::<[u8; size_of::<LinkAddress>()]>(option)?);
+    }
     frame.at_mut::<Discovery>(l3 + IPV6_LEN)?.checksum =
         (!dt_common::checksum::fold(pseudo + body)).to_ne_bytes();
     note_turned(iface, proof);
@@ -175,6 +190,13 @@ fn note_turned(iface: &Iface, proof: &mut Proof) {
     proof.turned_round = iface.proof_round;
 }
 
+/// Length of a neighbour discovery message without and with the option.
+const BARE: u16 = 24;
+const WITH_OPTION: u16 = 32;
+
 const _: () = assert!(
-    size_of::<Arp>() == 28 && size_of::<Discovery>() == 32 && IfaceFlags::CHECKSUM_FULL == 1
+    size_of::<Arp>() == 28
+        && size_of::<Discovery>() == BARE as usize
+        && size_of::<LinkAddress>() == (WITH_OPTION - BARE) as usize
+        && IfaceFlags::CHECKSUM_FULL == 1
 );

@@ -187,8 +187,24 @@ pub fn wait_for_feed<T>(
         feed.read()?;
         Ok(found(feed))
     });
-    result.with_context(|| format!("the feed has: {feed:#?}"))
+    // A panic, not an error, so that the words of the agents are shown as well.
+    Ok(result.unwrap_or_else(|error| panic!("{error:#}; the feed has: {feed:#?}")))
 }
 
+/// Waits until all that was sent to a peer by now has its outcome: deadline, time to settle, and a window that began after
+/// these.
+pub fn settle(feed: &mut Feed, peer: &str) -> Result<()> {
+    let now = wait::unix_now_ns()?;
+    wait_for_feed("window in which all is settled", feed, |feed| {
+        let pair = feed.pair(peer)?;
+        let last = pair.history.last()?;
+        // More in flight than one window sends is undecided still.
+        let decided = pair.counters.in_flight <= last.sent;
+        (last.start_unix_ns > now + SETTLED_NS && decided).then_some(())
+    })
+}
+
+/// Deadline and settling are 1.2 s by default.
+const SETTLED_NS: u64 = 3_000_000_000;
 /// For whatever has to happen; generous, because the machine may be busy with something else.
 pub const LIMIT: Duration = Duration::from_secs(60);

@@ -16,6 +16,7 @@ pub struct Feed {
     starts: Vec<u64>,
     names: BTreeMap<(usize, u32), String>,
     losses: Losses,
+    batches: u64,
 }
 
 /// What one start of the agent said of one peer.
@@ -25,12 +26,21 @@ pub struct Pair {
     pub counters: Counters,
     /// Received probes by mode.
     pub modes: BTreeMap<String, u64>,
-    /// How many windows there were.
-    pub windows: u64,
-    /// When the last window began, ns unix.
-    pub last_start_unix_ns: u64,
-    /// How many probes the last window received.
-    pub last_received: u64,
+    /// Each window by itself, in the order of time.
+    pub history: Vec<Short>,
+}
+
+/// What is kept of one window.
+#[derive(Clone, Copy, Debug)]
+pub struct Short {
+    /// First instant, ns unix.
+    pub start_unix_ns: u64,
+    /// Probes sent.
+    pub sent: u64,
+    /// Probes received in time.
+    pub received: u64,
+    /// See [`mode_name`].
+    pub mode: &'static str,
 }
 
 impl Feed {
@@ -43,6 +53,7 @@ impl Feed {
             starts: Vec::new(),
             names: BTreeMap::new(),
             losses: Losses::default(),
+            batches: 0,
         }
     }
 
@@ -98,6 +109,12 @@ impl Feed {
         self.starts.len()
     }
 
+    /// How many batches were read.
+    #[must_use]
+    pub const fn batches(&self) -> u64 {
+        self.batches
+    }
+
     /// What the feed says that it lost.
     #[must_use]
     pub const fn losses(&self) -> &Losses {
@@ -111,6 +128,7 @@ impl Feed {
             self.starts.len() - 1
         });
         self.losses = batch.losses.unwrap_or_default();
+        self.batches += 1;
         for peer in &batch.peers {
             self.names.insert((start, peer.index), peer.name.clone());
         }
@@ -139,6 +157,13 @@ impl Pair {
         self.counters.received > 0 && self.modes.get(mode) == Some(&self.counters.received)
     }
 
+    /// Probes received in each window that began after this instant, ns unix.
+    #[must_use]
+    pub fn received_after(&self, unix_ns: u64) -> Vec<u64> {
+        let after = self.history.iter().filter(|window| window.start_unix_ns > unix_ns);
+        after.map(|window| window.received).collect()
+    }
+
     fn add(&mut self, window: &Window) {
         let counters = window.counters.unwrap_or_default();
         self.counters.merge(&counters);
@@ -147,9 +172,12 @@ impl Pair {
         if counters.received > 0 {
             *self.modes.entry(mode_name(mode).to_owned()).or_default() += counters.received;
         }
-        self.windows += 1;
-        self.last_start_unix_ns = window.start_unix_ns;
-        self.last_received = counters.received;
+        self.history.push(Short {
+            start_unix_ns: window.start_unix_ns,
+            sent: counters.sent,
+            received: counters.received,
+            mode: mode_name(mode),
+        });
     }
 }
 

@@ -10,6 +10,11 @@ pub fn agent() -> Result<PathBuf> {
     path("DT_AGENT_BIN")
 }
 
+/// The agent under the next ABI version's number, `DT_AGENT_NEXT_BIN`.
+pub fn next_agent() -> Result<PathBuf> {
+    path("DT_AGENT_NEXT_BIN")
+}
+
 /// The object with the programs under test, `DT_BPF_OBJECT`.
 pub fn datapath_object() -> Result<PathBuf> {
     path("DT_BPF_OBJECT")
@@ -55,6 +60,7 @@ fn path(variable: &str) -> Result<PathBuf> {
 
 const ALL: &[&str] = &[
     "DT_AGENT_BIN",
+    "DT_AGENT_NEXT_BIN",
     "DT_BPF_OBJECT",
     "DT_LAB_OBJECT",
     "DT_TOOLS_DIR",

@@ -77,6 +77,18 @@ impl Lab {
         Ok(host)
     }
 
+    /// Takes away the devices between two hosts of [`Lab::mesh`].
+    pub fn unplug(&self, left: &str, right: &str) -> Result<()> {
+        let host = self.host(left);
+        host.run(&["ip", "link", "delete", host.device_to(right)])?;
+        Ok(())
+    }
+
+    /// Puts new ones in their place.
+    pub fn plug(&self, left: &str, right: &str) -> Result<()> {
+        topology::plug(self, left, right)
+    }
+
     /// The host with that name.
     ///
     /// # Panics

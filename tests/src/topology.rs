@@ -114,6 +114,26 @@ fn join(lab: &mut Lab, left: (usize, &str), right: (usize, &str)) -> Result<()> 
     netns::ip_batch(here, &[line])
 }
 
+/// Joins two hosts of a mesh again.
+pub(crate) fn plug(lab: &Lab, left: &str, right: &str) -> Result<()> {
+    let (here, there) = (lab.host(left), lab.host(right));
+    let line = format!(
+        "link add {} mtu 1500 type veth peer name {} mtu 1500 netns {}",
+        here.device_to(right),
+        there.device_to(left),
+        there.namespace()
+    );
+    netns::ip_batch(here.namespace(), &[line])?;
+    for (host, peer) in [(here, there), (there, here)] {
+        let device = host.device_to(peer.name());
+        netns::ip_batch(host.namespace(), &up_lines(host, device))?;
+    }
+    for (host, peer) in [(here, there), (there, here)] {
+        netns::ip_batch(host.namespace(), &route_lines(host, peer))?;
+    }
+    Ok(())
+}
+
 /// Notes which device leads where when all hosts, and nothing but the hosts, hang on one middle.
 fn share_uplinks(lab: &mut Lab, names: &[String]) {
     for (index, name) in names.iter().enumerate() {
@@ -127,7 +147,9 @@ fn share_uplinks(lab: &mut Lab, names: &[String]) {
 /// Link-local addresses and routes to all peers. Both ends of a pair exist by now; a route needs a device that is up.
 fn bring_up_all(lab: &Lab) -> Result<()> {
     for host in lab.hosts() {
-        netns::ip_batch(host.namespace(), &up_lines(host))?;
+        let devices = host.devices().into_iter();
+        let lines: Vec<_> = devices.flat_map(|device| up_lines(host, device)).collect();
+        netns::ip_batch(host.namespace(), &lines)?;
     }
     for host in lab.hosts() {
         let peers = lab
@@ -140,15 +162,11 @@ fn bring_up_all(lab: &Lab) -> Result<()> {
     Ok(())
 }
 
-fn up_lines(host: &Host) -> Vec<String> {
-    let devices = host.devices().into_iter();
-    let lines = devices.flat_map(|device| {
-        [
-            format!("link set {device} addrgenmode none up"),
-            format!("addr add {}/64 dev {device} nodad", host.link_local()),
-        ]
-    });
-    lines.collect()
+fn up_lines(host: &Host, device: &str) -> [String; 2] {
+    [
+        format!("link set {device} addrgenmode none up"),
+        format!("addr add {}/64 dev {device} nodad", host.link_local()),
+    ]
 }
 
 fn route_lines(host: &Host, peer: &Host) -> [String; 2] {

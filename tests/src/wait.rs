@@ -1,7 +1,7 @@
 //! Waiting for an event with a limit; the only place in this crate that reads a clock.
 
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Result, bail};
 
@@ -25,6 +25,13 @@ pub fn until<T>(
         thread::sleep(pause);
         pause = (pause * 2).min(Duration::from_millis(50));
     }
+}
+
+/// The time as feeds have it, ns unix.
+#[expect(clippy::disallowed_methods, reason = "this is the crate's clock")]
+pub fn unix_now_ns() -> Result<u64> {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH)?;
+    Ok(u64::try_from(since.as_nanos())?)
 }
 
 /// A point in time that comes.

@@ -1,10 +1,8 @@
 //! Losses are real: what the agent says of a wire is what programs on that wire did, packet by packet.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use anyhow::{Context, Result};
 use dt_feed::proto::Counters;
-use dt_tests::agent::{self, LIMIT, wait_for_feed};
+use dt_tests::agent::{self, LIMIT, settle, wait_for_feed};
 use dt_tests::fault::{Fate, Faults};
 use dt_tests::feed::Pair;
 use dt_tests::{Agent, FaultyWire, Feed, Lab, Launch, WIRE, skip_unless_equipped, wait};
@@ -62,7 +60,7 @@ fn replies_that_find_the_ring_full_are_overrun_and_not_lost() -> Result<()> {
     wait_for_feed("overrun", &mut feed, |feed| {
         some(feed.pair("n2")?.counters.overrun)
     })?;
-    settle(&mut feed)?;
+    settle(&mut feed, "n2")?;
     assert!(prober.stop()?.success());
     let pair = last_word(&mut feed)?;
     let counters = pair.counters;
@@ -97,7 +95,7 @@ fn count_faults(mode: &str, family: &str) -> Result<()> {
     })?;
     // What is decided needs later replies, and what is lost last would have none.
     wire.heal()?;
-    settle(&mut feed)?;
+    settle(&mut feed, "n2")?;
     assert!(prober.stop()?.success());
     let pair = last_word(&mut feed)?;
 
@@ -210,16 +208,6 @@ fn check_against_totals(wire: &mut FaultyWire, counters: &Counters) -> Result<()
     Ok(())
 }
 
-/// Waits until everything sent by now has its outcome: deadline, time to settle, and windows that begin after that.
-fn settle(feed: &mut Feed) -> Result<()> {
-    let now = u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH)?.as_nanos())?;
-    wait_for_feed("window after the faults", feed, |feed| {
-        let pair = feed.pair("n2")?;
-        let undecided = pair.counters.in_flight > pair.last_received;
-        (pair.last_start_unix_ns > now + SETTLED_NS && !undecided).then_some(())
-    })
-}
-
 /// All that was said, after the agent ended.
 fn last_word(feed: &mut Feed) -> Result<Pair> {
     feed.read()?;
@@ -252,7 +240,5 @@ const BACK: Faults = Faults {
 };
 /// Of each 17 requests one is spoilt; then every combination of faults has come many times.
 const ENOUGH_CORRUPTED: u64 = 300;
-/// Deadline, settling, and the patience with probes that nothing later explains.
-const SETTLED_NS: u64 = 3_000_000_000;
 /// The ring has 1 MiB, an event with its header 104 bytes.
 const MORE_THAN_THE_RING_HOLDS: u64 = 11_500;

@@ -20,27 +20,45 @@ pub struct Built {
     pub lab_object: PathBuf,
 }
 
+/// Builds the agent once more, under the next ABI version's number, for tests of upgrades; returns its path.
+///
+/// To be followed by [`run`], because cargo knows only one place for either build.
+pub fn run_next(workspace: &Workspace) -> Result<PathBuf> {
+    compile_bpf(workspace, NEXT_ABI)?;
+    let object = collect(
+        &compiled_object(workspace, "dt-datapath"),
+        workspace.bpf_object("dt-datapath-next"),
+    )?;
+    compile_agent(workspace, &object, NEXT_ABI)?;
+    collect(&workspace.agent(), workspace.next_agent())
+}
+
 /// Builds everything that runs outside of tests.
 pub fn run(workspace: &Workspace) -> Result<Built> {
-    compile_bpf(workspace)?;
+    compile_bpf(workspace, &[])?;
     let built = Built {
         agent: workspace.agent(),
         datapath_object: collect_object(workspace, "dt-datapath")?,
         lab_object: collect_object(workspace, "dt-lab")?,
     };
-    process::run_shown(
-        workspace
-            .cargo()
-            .args(["build", "--release", "--locked", "--package", "dt-agent"])
-            .env("DT_BPF_OBJECT", &built.datapath_object),
-    )?;
+    compile_agent(workspace, &built.datapath_object, &[])?;
     for file in [&built.datapath_object, &built.lab_object, &built.agent] {
         eprintln!("{}", describe(file)?);
     }
     Ok(built)
 }
 
-fn compile_bpf(workspace: &Workspace) -> Result<()> {
+fn compile_agent(workspace: &Workspace, object: &Path, options: &[&str]) -> Result<()> {
+    process::run_shown(
+        workspace
+            .cargo()
+            .args(["build", "--release", "--locked", "--package", "dt-agent"])
+            .args(options)
+            .env("DT_BPF_OBJECT", object),
+    )
+}
+
+fn compile_bpf(workspace: &Workspace, options: &[&str]) -> Result<()> {
     let linker = BPF_LINKER.find(workspace).with_context(|| {
         format!(
             "no {}: type `cargo xtask setup --for build`",
@@ -52,6 +70,7 @@ fn compile_bpf(workspace: &Workspace) -> Result<()> {
     let mut cargo = workspace.cargo();
     cargo
         .args(["build", "--release", "--locked", "--package", "dt-ebpf"])
+        .args(options)
         .args(["--target", BPF_TARGET, "--target-dir"])
         .arg(bpf_dir(workspace))
         .env(
@@ -93,24 +112,35 @@ fn cargo_home() -> Option<PathBuf> {
     named.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cargo")))
 }
 
-/// Puts the object where everybody looks for it, and leaves an equal one alone so that nothing is rebuilt for it.
 fn collect_object(workspace: &Workspace, name: &str) -> Result<PathBuf> {
-    let compiled = bpf_dir(workspace)
+    collect(
+        &compiled_object(workspace, name),
+        workspace.bpf_object(name),
+    )
+}
+
+/// Where the BPF build leaves an object.
+fn compiled_object(workspace: &Workspace, name: &str) -> PathBuf {
+    bpf_dir(workspace)
         .join(BPF_TARGET)
         .join("release")
-        .join(name);
-    let object = workspace.bpf_object(name);
-    let bytes = fs::read(&compiled)
-        .with_context(|| format!("the BPF build left no {}", compiled.display()))?;
-    if fs::read(&object).is_ok_and(|old| old == bytes) {
-        return Ok(object);
+        .join(name)
+}
+
+/// Puts what was built where everybody looks for it, and leaves an equal one alone so that nothing is rebuilt for it.
+fn collect(built: &Path, place: PathBuf) -> Result<PathBuf> {
+    let bytes =
+        fs::read(built).with_context(|| format!("the build left no {}", built.display()))?;
+    if fs::read(&place).is_ok_and(|old| old == bytes) {
+        return Ok(place);
     }
-    let dir = object.parent().context("an object lies in a directory")?;
+    let dir = place.parent().context("a file lies in a directory")?;
     fs::create_dir_all(dir)?;
-    let part = dir.join(format!("{name}.part"));
-    fs::write(&part, bytes)?;
-    fs::rename(&part, &object)?;
-    Ok(object)
+    let part = place.with_extension("part");
+    // A copy, because the permission to run an agent goes with it.
+    fs::copy(built, &part)?;
+    fs::rename(&part, &place)?;
+    Ok(place)
 }
 
 fn describe(file: &Path) -> Result<String> {
@@ -127,4 +157,6 @@ fn bpf_dir(workspace: &Workspace) -> PathBuf {
     workspace.target().join("bpf")
 }
 
+/// See the feature in dt-common.
+const NEXT_ABI: &[&str] = &["--features", "next-abi"];
 const BPF_TARGET: &str = "bpfel-unknown-none";

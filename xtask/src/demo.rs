@@ -31,19 +31,22 @@ use crate::clock::{self, Stopwatch};
 use crate::setup::{self, Group};
 use crate::workspace::Workspace;
 use findings::Findings;
-use show::Show;
+use show::{Show, Start};
 use stage::Stage;
 
 pub use options::Options;
 
 /// Sets up, builds, shows, and ends with an error unless every pair was measured as asked and lost nothing.
 pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
-    let started_unix_ns = clock::now_unix_ns();
-    let watch = Stopwatch::start();
+    let (unix_ns, watch) = (clock::now_unix_ns(), Stopwatch::start());
     let json = options.json.as_deref().map(create).transpose()?;
     setup::run(workspace, Group::Demo)?;
     let built = build::run(workspace)?;
     eprintln!("{:<28} ready ({watch})", "set-up and build");
+    let start = Start {
+        unix_ns,
+        built_after: watch.elapsed(),
+    };
     // From here on Ctrl-C ends the show and not this program, which then clears away what it made.
     let interrupt = Interrupt::catch()?;
     dt_tests::sweep()?;
@@ -53,7 +56,7 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
             "network namespaces", options.nodes, options.topology
         );
         stage.start_agents(options, &built.agent)?;
-        Show::new(options, &mut stage, &interrupt, started_unix_ns).run()
+        Show::new(options, &mut stage, &interrupt, start).run()
     });
     // What Ctrl-C did to our children looks like failures of theirs.
     let findings = findings.map_err(|error| {
@@ -79,10 +82,9 @@ fn conclude(options: &Options, findings: &Findings, json: Option<File>) -> Resul
     for violation in &violations {
         eprintln!("violation: {violation}");
     }
-    bail!(
-        "the demo is not what it should be: {} violations",
-        violations.len()
-    )
+    let count = violations.len();
+    let plural = if count == 1 { "" } else { "s" };
+    bail!("the demo is not what it should be: {count} violation{plural}")
 }
 
 /// Opened before anything else is done, so that a mistyped path costs nobody a minute.

@@ -10,6 +10,7 @@ use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::CommandExt;
 use std::panic;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
@@ -27,12 +28,13 @@ use totals::Totals;
 /// Runs the tests whose name contains `filter`, or all of them.
 pub fn run(workspace: &Workspace, filter: Option<&str>) -> Result<()> {
     setup::run(workspace, Group::Test)?;
+    let next_agent = build::run_next(workspace)?;
     let built = build::run(workspace)?;
     // From here on Ctrl-C ends the tests and not this program, which then clears away what they left.
     let run = Run {
         workspace,
         filter,
-        environment: environment(workspace, &built),
+        environment: environment(workspace, &built, next_agent),
         interrupt: Interrupt::catch()?,
     };
     let mut totals = Totals::default();
@@ -135,9 +137,14 @@ fn pass_on(from: impl BufRead, mut to: impl Write) -> Result<Totals> {
     Ok(totals)
 }
 
-fn environment(workspace: &Workspace, built: &Built) -> Vec<(&'static str, OsString)> {
+fn environment(
+    workspace: &Workspace,
+    built: &Built,
+    next_agent: PathBuf,
+) -> Vec<(&'static str, OsString)> {
     let mut environment = vec![
         ("DT_AGENT_BIN", built.agent.clone().into()),
+        ("DT_AGENT_NEXT_BIN", next_agent.into()),
         ("DT_BPF_OBJECT", built.datapath_object.clone().into()),
         ("DT_LAB_OBJECT", built.lab_object.clone().into()),
         ("DT_TOOLS_DIR", workspace.tools().into()),

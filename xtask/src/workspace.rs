@@ -64,6 +64,11 @@ impl Workspace {
         self.target.join("release/dt-agent")
     }
 
+    /// The agent under the next ABI version's number, as `test` leaves it.
+    pub fn next_agent(&self) -> PathBuf {
+        self.target.join("next-abi/dt-agent")
+    }
+
     /// The BPF object with the stem `name`, as `build` leaves it.
     pub fn bpf_object(&self, name: &str) -> PathBuf {
         self.target.join("bpf-objects").join(format!("{name}.o"))

@@ -24,6 +24,10 @@ use crate::config::PingConfig;
 ///
 /// # Errors
 /// None: what fails is told here, because its status differs from that of other commands.
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "every command is called like this"
+)]
 pub fn ping(config: PingConfig) -> anyhow::Result<ExitCode> {
     match probe(&config) {
         Ok(Ended::Answered) => Ok(ExitCode::SUCCESS),

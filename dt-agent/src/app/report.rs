@@ -93,15 +93,21 @@ impl Reporter {
         batch
     }
 
-    /// A batch was lost: what only it carried must be sent again.
-    pub(super) fn handle_lost(&mut self, batch_windows: usize, with_probes: bool, disk_full: bool) {
+    /// A batch was lost: what only it carried must be sent again. `probes` is the number of probes in its block, if it had one.
+    pub(super) fn handle_lost(
+        &mut self,
+        batch_windows: usize,
+        probes: Option<u32>,
+        disk_full: bool,
+    ) {
         if disk_full {
             self.losses.batches_disk_full += 1;
         } else {
             self.losses.batches_io_failed += 1;
         }
         self.losses.windows_unwritten += batch_windows as u64;
-        self.losses.probe_blocks_unwritten += u64::from(with_probes);
+        self.losses.probe_blocks_unwritten += u64::from(probes.is_some());
+        self.losses.probes_lost += u64::from(probes.unwrap_or(0));
         self.told.clear();
     }
 

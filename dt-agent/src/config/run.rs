@@ -6,7 +6,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use tracing::level_filters::LevelFilter;
 
-use crate::engine::ladder::ModeRequest;
+use crate::engine::ladder::{Mode, ModeRequest};
 use crate::engine::mesh::Family;
 
 use super::check::Checker;
@@ -201,6 +201,14 @@ impl RunConfig {
         check.contradiction(&["source_ports", "port"], self.source_ports.contains(self.port), || {
             format!("port {} is one of source_ports {first}-{last}: a probe would look like a request", self.port)
         });
+        let by_xdp = matches!(self.mode, ModeRequest::Auto | ModeRequest::Only(Mode::Xdp));
+        check.contradiction(&["size", "mode"], by_xdp && self.payload_bytes > XDP_PAYLOAD, || {
+            format!(
+                "XDP sees only the first part of a frame with {} bytes of payload, so no reply would be collected: \
+                 use mode tc or socket, or at most {XDP_PAYLOAD} bytes",
+                self.payload_bytes
+            )
+        });
         check.contradiction(&["lease", "handover"], self.handover < self.lease, || {
             format!(
                 "handover {} is shorter than lease {}: a clean stop would be worse than a crash",
@@ -291,3 +299,5 @@ fn source_ports(text: &str) -> Result<SourcePorts, String> {
 
 /// Reflectors refuse privileged source ports, so that they cannot be turned against each other.
 const FIRST_SOURCE_PORT: u16 = 1024;
+/// What surely is in the linear part of a frame: a page, less headroom, the kernel's own data and our headers.
+const XDP_PAYLOAD: u16 = 3_400;

@@ -251,11 +251,11 @@ impl Reflector {
 }
 
 /// Whether it is a reply itself: T2 where requests have zeros or padding, and T3 soon after. Two neighbours that excuse
-/// each other see no TTL fall, so this is what ends their exchange.
+/// each other see no TTL fall, so this is what ends their exchange. A short one counts as if zeros had followed.
 fn is_reply(bytes: &[u8]) -> bool {
-    let Ok((packet, _)) = ReflectorPacket::parse(bytes) else {
-        return false;
-    };
+    let mut packet = ReflectorPacket::default();
+    let len = bytes.len().min(BASE_LEN);
+    packet.as_mut_bytes()[..len].copy_from_slice(&bytes[..len]);
     let (t2, t3) = (packet.receive_timestamp.get(), packet.timestamp.get());
     t2 != 0 && t3.wrapping_sub(t2) < MAX_RESIDENCE
 }

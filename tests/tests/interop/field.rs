@@ -71,8 +71,14 @@ impl Field {
     pub fn stamp_suite(&self, address: IpAddr, options: &[&str]) -> Result<Proc> {
         let tool = given::tool("stamp-suite")?;
         let mut command = self.foreign().command(&tool.to_string_lossy());
-        command.args(["-i", "-S", &address.to_string()]).args(options);
-        let name = if address.is_ipv4() { "suite-4" } else { "suite-6" };
+        command
+            .args(["-i", "-S", &address.to_string()])
+            .args(options);
+        let name = if address.is_ipv4() {
+            "suite-4"
+        } else {
+            "suite-6"
+        };
         let mut suite = Proc::spawn(name, &self.lab.dir(), &mut command)?;
         suite.wait_for_line("listening on", LIMIT)?;
         Ok(suite)

@@ -61,14 +61,19 @@ fn a_reflector_that_knows_neither_tlvs_nor_sessions_is_measured_all_the_same() -
                 let (field, done) = (&field, &done);
                 let old = scope.spawn(move || old_reflector(field, address, done));
                 let target = address.to_string();
-                let options = ["-c", "100", "-i", "0.005", "-W", "0.3", "--mode", mode, "-q", &target];
+                let options = [
+                    "-c", "100", "-i", "0.005", "-W", "0.3", "--mode", mode, "-q", &target,
+                ];
                 let output = field.ping(&options);
                 done.store(true, Ordering::Relaxed);
                 old.join().expect("no panic")?;
                 output
             })?;
             let (stdout, stderr) = texts(&output);
-            assert!(output.status.success(), "{mode} {address}: {stdout}{stderr}");
+            assert!(
+                output.status.success(),
+                "{mode} {address}: {stdout}{stderr}"
+            );
             let summary: serde_json::Value = serde_json::from_str(&stdout)?;
             assert_eq!(summary["sent"], 100, "{mode}: {summary}");
             assert_eq!(summary["received"], 100, "{mode}: {summary}");
@@ -85,7 +90,10 @@ fn ping_ends_as_ping_does() -> Result<()> {
     let field = Field::new("tc")?;
     let nobody = field.foreign_addresses()[0].to_string();
     let status = |options: &[&str]| Ok::<_, anyhow::Error>(field.ping(options)?.status.code());
-    assert_eq!(status(&["-c", "2", "-i", "0.01", "-W", "0.2", &nobody])?, Some(1));
+    assert_eq!(
+        status(&["-c", "2", "-i", "0.01", "-W", "0.2", &nobody])?,
+        Some(1)
+    );
     assert_eq!(status(&["-c", "1", "-w", "0.3", &nobody])?, Some(1));
     assert_eq!(status(&["-c", "1", "no-such-host.invalid"])?, Some(2));
     assert_eq!(status(&["-c", "1", "-4", "fd77::2"])?, Some(2));
@@ -99,7 +107,15 @@ fn ping_gets_every_reply(mode: &str) -> Result<()> {
         let _suite = field.stamp_suite(address, &[])?;
         let target = address.to_string();
         let summary = field.ping_summary(&[
-            "-c", "1000", "-i", "0.002", "-q", "--compare", "--mode", mode, &target,
+            "-c",
+            "1000",
+            "-i",
+            "0.002",
+            "-q",
+            "--compare",
+            "--mode",
+            mode,
+            &target,
         ])?;
         assert_eq!(summary["sent"], 1000, "{summary}");
         assert_eq!(summary["received"], 1000, "{summary}");

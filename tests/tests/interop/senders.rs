@@ -44,10 +44,15 @@ fn tlvs_come_back_with_the_flags_of_rfc_8972() -> Result<()> {
             for (sent, expected) in cases {
                 let request = [&request(5)[..], sent].concat();
                 let reply = exchange(field.foreign(), (to, 0), &request)?;
-                let reply = reply.with_context(|| format!("{mode}, {to}: no reply to {sent:02x?}"))?;
+                let reply =
+                    reply.with_context(|| format!("{mode}, {to}: no reply to {sent:02x?}"))?;
                 assert_eq!(reply.len(), request.len(), "{mode}, {to}: {sent:02x?}");
                 // Of a malformed TLV only M is prescribed.
-                let flags = if expected[0] == 0x40 { reply[44] & 0x40 } else { reply[44] };
+                let flags = if expected[0] == 0x40 {
+                    reply[44] & 0x40
+                } else {
+                    reply[44]
+                };
                 assert_eq!(flags, expected[0], "{mode}, {to}: flags of {sent:02x?}");
                 assert_eq!(reply[45..], expected[1..], "{mode}, {to}: {sent:02x?}");
             }
@@ -66,12 +71,20 @@ fn short_twamp_light_requests_are_answered_at_full_length_for_the_allowed_only()
             for length in [14, 41, 44] {
                 let request = &request(9)[..length];
                 let reply = exchange(field.foreign(), (to, 0), request)?;
-                let reply = reply.with_context(|| format!("{mode}, {to}: no reply to {length} bytes"))?;
+                let reply =
+                    reply.with_context(|| format!("{mode}, {to}: no reply to {length} bytes"))?;
                 assert_eq!(reply.len(), 44, "{mode}, {to}: {length} bytes");
-                assert_eq!(reply[24..28], [0, 0, 0, 9], "{mode}, {to}: the sequence number");
+                assert_eq!(
+                    reply[24..28],
+                    [0, 0, 0, 9],
+                    "{mode}, {to}: the sequence number"
+                );
                 assert_eq!(reply[40], 255, "{mode}, {to}: the TTL");
                 let stranger = exchange(field.lab.host("n3"), (to, 0), request)?;
-                assert_eq!(stranger, None, "{mode}, {to}: {length} bytes from a stranger");
+                assert_eq!(
+                    stranger, None,
+                    "{mode}, {to}: {length} bytes from a stranger"
+                );
             }
         }
     }
@@ -119,15 +132,34 @@ fn stamp_suite(field: &Field, to: IpAddr, options: &[&str]) -> Result<Value> {
     } else {
         foreign.ipv6().to_string()
     };
-    let (tool, to, count) = (given::tool("stamp-suite")?, to.to_string(), COUNT.to_string());
+    let (tool, to, count) = (
+        given::tool("stamp-suite")?,
+        to.to_string(),
+        COUNT.to_string(),
+    );
     let tool = tool.to_string_lossy();
     let words = [
-        &tool, "-r", &to, "-S", &from, "-c", &count, "-d", "2", "-L", "2", "--ssid", "77",
-        "--output-format", "json",
+        &tool,
+        "-r",
+        &to,
+        "-S",
+        &from,
+        "-c",
+        &count,
+        "-d",
+        "2",
+        "-L",
+        "2",
+        "--ssid",
+        "77",
+        "--output-format",
+        "json",
     ];
     let output = foreign.run(&[&words, options].concat())?;
     let summary = output.lines().rfind(|line| line.starts_with('{'));
-    Ok(serde_json::from_str(summary.context("it printed no summary")?)?)
+    Ok(serde_json::from_str(
+        summary.context("it printed no summary")?,
+    )?)
 }
 
 /// Sends one datagram and waits a moment for the answer. From port 0: any.

@@ -91,8 +91,18 @@ fn made(dice: &mut Dice, ordinal: u32) -> Frame {
 }
 
 fn request(dice: &mut Dice, ipv6: bool, ordinal: u32) -> Frame {
-    let from = dice.pick(&[MEMBER, MEMBER, NEIGHBOUR, NEIGHBOUR, ROUTER, STRANGER, US]);
-    let source_port = dice.pick(&[50_000, 50_001, 50_002, 65_535, 1_024, 1_023, 862, 0]);
+    let from = match dice.below(20) {
+        0 => STRANGER,
+        1 => US,
+        2..5 => ROUTER,
+        5..12 => MEMBER,
+        _ => NEIGHBOUR,
+    };
+    let source_port = match dice.below(16) {
+        0 => dice.pick(&[1_023, 861, 53, 0]),
+        1 | 2 => 862,
+        _ => dice.pick(&[50_000, 50_001, 50_002, 65_535, 1_024]),
+    };
     let to = if dice.one_in(30) { MEMBER } else { US };
     let port = if dice.one_in(30) { 863 } else { 862 };
     let seq = ordinal

@@ -17,3 +17,4 @@ mod scapy;
 mod sessions;
 mod user_space;
 mod verdicts;
+mod veth;

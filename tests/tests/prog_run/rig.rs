@@ -243,7 +243,8 @@ pub fn config(settings: &Settings) -> Config {
     config
 }
 
-fn settings() -> Settings {
+/// The world of all tests, before they change it.
+pub fn settings() -> Settings {
     let both = |number: u8| IPV6.map(|ipv6| mapped(host(ipv6, number)));
     let permit = |address, member, low_ports| Permit {
         address,

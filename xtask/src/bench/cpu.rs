@@ -18,7 +18,7 @@ use serde::Serialize;
 
 use super::foreign;
 use super::machine::Machine;
-use super::pair::{Agents, Asked, Pair, hold, interrupted_output, measured};
+use super::pair::{Asked, Pair, hold, interrupted_output, measured};
 use super::spinners::{Reading, Speed, Spinners};
 use crate::build;
 use crate::clock;
@@ -58,6 +58,8 @@ struct Turn {
     seconds: f64,
     /// CPU time of the whole machine, less the quiet.
     taken_ns: f64,
+    /// CPU time that the scheduler charged to the prober's processes: what it leaves out is left out for all.
+    charged_ns: f64,
     /// How far the quiet before and after were apart, as a share of the machine.
     drift: f64,
 }
@@ -67,17 +69,26 @@ impl Turn {
         self.taken_ns / self.round_trips.max(1.0)
     }
 
+    fn charged_ns_per_round_trip(&self) -> f64 {
+        self.charged_ns / self.round_trips.max(1.0)
+    }
+
     fn reached_pps(&self) -> f64 {
         self.round_trips / self.seconds
     }
 }
 
-/// Both probers' turns, and what the scheduler says that the agents used: a lower bound that others cannot disturb.
+/// Both probers' turns.
 #[derive(Clone, Copy, Serialize)]
 struct Round {
     agent: Turn,
-    agent_accounted_ns_per_round_trip: f64,
     fping: Turn,
+}
+
+impl Round {
+    fn drift(&self) -> f64 {
+        self.agent.drift.max(self.fping.drift)
+    }
 }
 
 /// Sets up, builds, lets both take turns, and prints.
@@ -121,35 +132,31 @@ impl Bench<'_> {
         let wanted = self.options.rounds as usize;
         let mut quiet = self.quiet()?;
         while rounds.len() < wanted && rounds.len() + disturbed.len() < 2 * wanted {
-            let (agent, accounted_ns) = self.agent_turn()?;
+            let agent = self.agent_turn()?;
             let between = self.quiet()?;
             let fping = self.fping_turn()?;
             let after = self.quiet()?;
-            let agent = agent.against(&quiet, &between);
             let round = Round {
-                agent,
-                agent_accounted_ns_per_round_trip: accounted_ns / agent.round_trips.max(1.0),
+                agent: agent.against(&quiet, &between),
                 fping: fping.against(&between, &after),
             };
             quiet = after;
-            let drift = round.agent.drift.max(round.fping.drift);
             eprintln!(
-                "  dt-agent {:.0} ns, fping {:.0} ns, quiet drifted by {:.2} %",
+                "  dt-agent {:.0} ns, fping {:.0} ns; charged {:.0} and {:.0} ns; quiet drifted by {:.2} %",
                 round.agent.ns_per_round_trip(),
                 round.fping.ns_per_round_trip(),
-                drift * 100.0
+                round.agent.charged_ns_per_round_trip(),
+                round.fping.charged_ns_per_round_trip(),
+                round.drift() * 100.0
             );
-            if drift < MAX_DRIFT {
+            if round.drift() < MAX_DRIFT {
                 rounds.push(round);
             } else {
                 disturbed.push(round);
             }
         }
         // The least disturbed stand in for those that are missing; the report says how far they drifted.
-        disturbed.sort_unstable_by(|one, other| {
-            let drift = |round: &Round| round.agent.drift.max(round.fping.drift);
-            drift(one).total_cmp(&drift(other))
-        });
+        disturbed.sort_unstable_by(|one, other| one.drift().total_cmp(&other.drift()));
         let missing = wanted - rounds.len();
         rounds.extend(disturbed.into_iter().take(missing));
         Ok(rounds)
@@ -163,27 +170,17 @@ impl Bench<'_> {
         Ok(self.spinners.read().speed_since(&start))
     }
 
-    fn agent_turn(&mut self) -> Result<(RawTurn, f64)> {
+    fn agent_turn(&mut self) -> Result<RawTurn> {
         let asked = Asked {
             rate: self.options.rate,
             compare_every: 0,
         };
         let agents = self.pair.start_agents(asked, &self.interrupt)?;
         hold(SETTLE, &self.interrupt)?;
-        let used_ns = |agents: &Agents| -> Result<u64> {
-            agents.pids().iter().map(|pid| process_ns(*pid)).sum()
-        };
-        let (start, start_unix_ns, used_before_ns) = (
-            self.spinners.read(),
-            clock::now_unix_ns(),
-            used_ns(&agents)?,
-        );
+        let pids = agents.pids();
+        let (start, start_unix_ns) = (self.look(&pids)?, clock::now_unix_ns());
         hold(self.turn_length(), &self.interrupt)?;
-        let (end, end_unix_ns, used_after_ns) = (
-            self.spinners.read(),
-            clock::now_unix_ns(),
-            used_ns(&agents)?,
-        );
+        let (end, end_unix_ns) = (self.look(&pids)?, clock::now_unix_ns());
         // The window in which the turn ended has to reach the feed.
         hold(SETTLE, &self.interrupt)?;
         let tally = agents.finish()?;
@@ -194,29 +191,35 @@ impl Bench<'_> {
         let pair = measured(&tally).context("the agent measured nothing")?;
         let otherwise = pair.received_otherwise(span, |mode| mode == Mode::Xdp);
         ensure!(otherwise == 0, "{otherwise} probes were not in mode xdp");
-        let round_trips = tally.received_in(span);
-        let turn = RawTurn {
+        Ok(RawTurn {
             start,
             end,
-            round_trips,
-        };
-        Ok((turn, (used_after_ns - used_before_ns) as f64))
+            round_trips: tally.received_in(span),
+        })
     }
 
-    /// From before the start of `fping` to after its end, so that its count is exact.
+    /// From before the start of `fping` to its end, so that its count is exact.
     fn fping_turn(&self) -> Result<RawTurn> {
-        let start = self.spinners.read();
         let (rate, length) = (self.options.rate, self.turn_length());
+        let start = self.look(&[])?;
         let fping = foreign::start_fping(&self.pair, rate, length, &["-q"])?;
         hold(length, &self.interrupt)?;
+        let end = self.look(&[fping.pid()])?;
         let output = interrupted_output(fping)?;
-        let end = self.spinners.read();
         let replies = foreign::fping_replies(&output);
         let replies = replies.with_context(|| format!("fping counted nothing:\n{output}"))?;
         Ok(RawTurn {
             start,
             end,
             round_trips: replies as f64,
+        })
+    }
+
+    fn look(&self, pids: &[u32]) -> Result<Look> {
+        let charged_ns = pids.iter().map(|pid| process_ns(*pid));
+        Ok(Look {
+            spinners: self.spinners.read(),
+            charged_ns: charged_ns.sum::<Result<_>>()?,
         })
     }
 
@@ -227,18 +230,26 @@ impl Bench<'_> {
 
 /// A turn whose quiet is not known yet.
 struct RawTurn {
-    start: Reading,
-    end: Reading,
+    start: Look,
+    end: Look,
     round_trips: f64,
+}
+
+/// What the spinners counted and what processes had been charged, at one moment.
+struct Look {
+    spinners: Reading,
+    charged_ns: u64,
 }
 
 impl RawTurn {
     fn against(&self, before: &Speed, after: &Speed) -> Turn {
         let quiet = before.mean(after);
+        let (start, end) = (&self.start.spinners, &self.end.spinners);
         Turn {
             round_trips: self.round_trips,
-            seconds: self.end.seconds_since(&self.start),
-            taken_ns: self.end.taken_ns_since(&self.start, &quiet),
+            seconds: end.seconds_since(start),
+            taken_ns: end.taken_ns_since(start, &quiet),
+            charged_ns: (self.end.charged_ns - self.start.charged_ns) as f64,
             drift: (after.total() - before.total()).abs() / quiet.total(),
         }
     }

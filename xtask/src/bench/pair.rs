@@ -113,7 +113,7 @@ impl Pair {
         }
         let dir = self.lab.dir();
         command
-            .args(["run", "--node", node, "--window=1s", "--mode=xdp"])
+            .args(["run", "--node", node, "--window=1s", "--mode=auto"])
             .arg(format!("--family={}", if self.ipv6 { 6 } else { 4 }))
             .arg(format!("--discovery=file:{}", dir.join(PEERS).display()))
             .arg(format!("--feed=file:{}", self.feed_dir(node).display()))
@@ -222,7 +222,7 @@ pub fn interrupted_output(mut process: Proc) -> Result<String> {
 const PROBING: &str = "n1";
 const ANSWERING: &str = "n2";
 const PEERS: &str = "peers.toml";
-const START_LIMIT: Duration = Duration::from_secs(20);
+const START_LIMIT: Duration = Duration::from_secs(60);
 const STOP_LIMIT: Duration = Duration::from_secs(10);
 /// Rarely: looking costs CPU that is being measured.
 const LOOK_EVERY: Duration = Duration::from_millis(200);

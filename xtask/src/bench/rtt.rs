@@ -10,9 +10,10 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::{Args, value_parser};
 use dt_feed::Histogram;
+use dt_feed::proto::Mode;
 use dt_tests::{Interrupt, Proc};
 use serde::Serialize;
 
@@ -132,6 +133,11 @@ impl Bench<'_> {
         hold(length, interrupt)?;
         let tally = agents.finish()?;
         let of_agent = measured(&tally).context("the agent measured nothing")?;
+        let modes = &of_agent.modes;
+        ensure!(
+            modes.iter().all(|(mode, _)| *mode == Mode::Xdp),
+            "not all probes were in mode xdp: {modes:?}"
+        );
         let told = [
             (Prober::Kernel, of_agent.rtt.clone()),
             (Prober::UserSpace, of_agent.user_rtt.clone()),

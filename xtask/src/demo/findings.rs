@@ -12,6 +12,8 @@ pub struct Findings {
     pub tally: Tally,
     /// From when on every pair was answered, for as long as was asked.
     pub measured: Span,
+    /// From the start of the command to the end of set-up and build.
+    pub built_after: Duration,
     /// From the start of the command to the first probes of the last pair.
     pub began_after: Option<Duration>,
     /// `ping` on the wire of [`PINGED`].

@@ -77,6 +77,7 @@ pub fn findings() -> Findings {
             start_unix_ns: 0,
             end_unix_ns: SECOND_NS,
         },
+        built_after: Duration::from_millis(1_300),
         began_after: Some(Duration::from_millis(3_140)),
         ping_rtt: [40_000; 90].into_iter().collect(),
         cpu_ns: Some(2_000_000),

@@ -24,6 +24,7 @@ struct Document {
     ipv6: bool,
     stress: bool,
     measured_seconds: f64,
+    built_after_seconds: f64,
     began_after_seconds: Option<f64>,
     ping_pair: [&'static str; 2],
     ping_interval_ms: u32,
@@ -98,6 +99,7 @@ pub fn render(options: &Options, findings: &Findings) -> serde_json::Result<Stri
         ipv6: options.ipv6,
         stress: options.stress,
         measured_seconds: rounded(findings.measured.length_ns() as f64 / 1e9, 1e3),
+        built_after_seconds: rounded(findings.built_after.as_secs_f64(), 1e3),
         began_after_seconds: findings
             .began_after
             .map(|after| rounded(after.as_secs_f64(), 1e3)),

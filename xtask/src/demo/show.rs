@@ -23,10 +23,17 @@ pub struct Show<'a> {
     options: &'a Options,
     stage: &'a mut Stage,
     interrupt: &'a Interrupt,
-    started_unix_ns: u64,
+    start: Start,
     feed: Feed,
     tally: Tally,
     screen: Screen,
+}
+
+/// When the command was started, and how long set-up and build took from there.
+#[derive(Clone, Copy)]
+pub struct Start {
+    pub unix_ns: u64,
+    pub built_after: Duration,
 }
 
 /// What was taken while measuring, beside the feed.
@@ -37,12 +44,12 @@ struct Measured {
 }
 
 impl<'a> Show<'a> {
-    /// A show with the agents of `stage`, which have been started; the command itself was started at `started_unix_ns`.
+    /// A show with the agents of `stage`, which have been started; `start` is that of the command.
     pub fn new(
         options: &'a Options,
         stage: &'a mut Stage,
         interrupt: &'a Interrupt,
-        started_unix_ns: u64,
+        start: Start,
     ) -> Self {
         let feed = Feed::follow(stage.feed_dirs());
         let tally = Tally::default();
@@ -50,7 +57,7 @@ impl<'a> Show<'a> {
             options,
             stage,
             interrupt,
-            started_unix_ns,
+            start,
             feed,
             tally,
             screen: Screen::new(),
@@ -62,6 +69,9 @@ impl<'a> Show<'a> {
         self.warm_up()?;
         ensure!(!self.interrupt.arrived(), "nothing was measured yet");
         let measured = self.measure()?;
+        if self.interrupt.arrived() {
+            eprintln!("interrupted: stopping the agents and clearing away what they have");
+        }
         let mut faults = self.stage.stop_agents();
         self.feed.read_into(&mut self.tally)?;
         faults.extend(self.feed.faults());
@@ -71,9 +81,10 @@ impl<'a> Show<'a> {
         }
         let began = self.tally.all_answered_since_unix_ns();
         let after =
-            began.map(|began| Duration::from_nanos(began.saturating_sub(self.started_unix_ns)));
+            began.map(|began| Duration::from_nanos(began.saturating_sub(self.start.unix_ns)));
         Ok(Findings {
             measured: measured.span,
+            built_after: self.start.built_after,
             began_after: after,
             ping_rtt: measured.ping_rtt,
             cpu_ns: measured.cpu_ns,

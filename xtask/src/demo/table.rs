@@ -154,13 +154,13 @@ fn costs(text: &mut String, findings: &Findings) {
         .map_or_else(|| "-".to_owned(), |bytes| format!("{bytes:.2}"));
     let _ = writeln!(
         text,
-        "\nA round trip cost {cpu} µs of CPU time of the agents at both ends, kernel included, and a probe {bytes} bytes on the feed."
+        "\nA round trip cost the agents at both ends {cpu} µs of CPU time, their time in the kernel included, and a probe {bytes} bytes on the feed."
     );
     if let Some(after) = findings.began_after {
+        let (after, built) = (units::seconds(after), units::seconds(findings.built_after));
         let _ = writeln!(
             text,
-            "Every host was probing every other {} after the start.",
-            units::seconds(after)
+            "Every host was probing every other {after} after the start; set-up and build were {built} of that."
         );
     }
     if let Some(sentence) = moral(findings) {
@@ -177,7 +177,7 @@ fn moral(findings: &Findings) -> Option<String> {
     let (kernel_tail, user_tail) = (pair.rtt.quantile(0.999)?, pair.user_rtt.quantile(0.999)?);
     let ratio = |of: u64| of as f64 / kernel.max(1) as f64;
     Some(format!(
-        "The wire takes {} µs (P99.9 {}); user space makes {} µs ({:.1} times, P99.9 {}) of it, ping {} µs ({:.1} times): the rest is the hosts'.",
+        "One sees: the network takes {} µs (P99.9 {}), of which user space makes {} µs ({:.1} times; P99.9 {}) and ping {} µs ({:.1} times); the difference is the hosts'.",
         units::us(kernel),
         units::us(kernel_tail),
         units::us(user),
@@ -230,11 +230,16 @@ mod tests {
             text.contains("ping, every 10 ms                                     90      40.0"),
             "{text}"
         );
-        assert!(text.contains("cost 10.0 µs of CPU time"), "{text}");
+        assert!(text.contains("both ends 10.0 µs of CPU time"), "{text}");
         assert!(text.contains("2.50 bytes on the feed"), "{text}");
-        assert!(text.contains("every other 3.1 s after the start"), "{text}");
         assert!(
-            text.contains("The wire takes 4.0 µs (P99.9 4.0); user space makes 31.0 µs (7.8 times"),
+            text.contains("every other 3.1 s after the start; set-up and build were 1.3 s"),
+            "{text}"
+        );
+        assert!(
+            text.contains(
+                "the network takes 4.0 µs (P99.9 4.0), of which user space makes 31.0 µs (7.8 times"
+            ),
             "{text}"
         );
     }

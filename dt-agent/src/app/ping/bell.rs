@@ -34,10 +34,7 @@ impl Bell {
                 ClockId::CLOCK_MONOTONIC,
                 TimerFlags::TFD_CLOEXEC | TimerFlags::TFD_NONBLOCK,
             )?,
-            signals: SignalFd::with_flags(
-                &wanted,
-                SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK,
-            )?,
+            signals: SignalFd::with_flags(&wanted, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?,
         };
         bell.add(&bell.timer, TIMER)?;
         bell.add(&bell.signals, SIGNALS)?;

@@ -52,16 +52,16 @@ impl Inquiry {
         }
     }
 
-    pub(super) const fn form(&self) -> Form {
+    pub(super) const fn form(self) -> Form {
         self.form
     }
 
-    pub(super) const fn peer(&self) -> Option<Peer> {
+    pub(super) const fn peer(self) -> Option<Peer> {
         self.peer
     }
 
     /// Probes that went unanswered in this form, while nothing was answered in any.
-    pub(super) const fn unanswered(&self) -> u32 {
+    pub(super) const fn unanswered(self) -> u32 {
         self.asked
     }
 
@@ -82,7 +82,7 @@ impl Inquiry {
     }
 
     /// Whether the other form should be tried, now that the time for the last probe's answer is over.
-    pub(super) const fn is_exhausted(&self) -> bool {
+    pub(super) const fn is_exhausted(self) -> bool {
         self.peer.is_none() && self.asked >= PATIENCE
     }
 

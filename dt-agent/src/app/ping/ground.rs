@@ -110,7 +110,13 @@ impl Ground {
             ports: vec![0; options.ports.len()],
             ..options
         };
-        Ok(Self::new(config, base, Paths::new(Some(kernel), None), options, clock))
+        Ok(Self::new(
+            config,
+            base,
+            Paths::new(Some(kernel), None),
+            options,
+            clock,
+        ))
     }
 
     fn on_sockets(
@@ -122,7 +128,13 @@ impl Ground {
         let options = socket_options(config, hosts);
         let socket = SocketPath::open(&options, clock.clock())?;
         let paths = Paths::new(None, Some(socket));
-        Ok(Self::new(config, Base::Sockets(reason), paths, options, clock))
+        Ok(Self::new(
+            config,
+            Base::Sockets(reason),
+            paths,
+            options,
+            clock,
+        ))
     }
 
     fn new(
@@ -285,10 +297,7 @@ impl Ground {
 pub(super) struct Interrupted;
 
 /// Joins the running agent if its programs act on all interfaces that are needed, as asked for.
-fn join(
-    config: &PingConfig,
-    hosts: &[Destination],
-) -> anyhow::Result<Option<(Visit, EventRing)>> {
+fn join(config: &PingConfig, hosts: &[Destination]) -> anyhow::Result<Option<(Visit, EventRing)>> {
     let joined = Visit::join(&config.pin_root, &config.node, clock::now())?;
     let Some((visit, ring)) = joined.filter(|_| config.source_port.is_none()) else {
         return Ok(None);

@@ -178,7 +178,9 @@ impl Host {
         }
         let interval = self.config.interval_ns.max(1);
         // Who woke up very late does not make it up: the rest is shifted.
-        self.due_at = self.due_at.max(MonoNanos(now.0.saturating_sub(CATCH_UP_NS)));
+        self.due_at = self
+            .due_at
+            .max(MonoNanos(now.0.saturating_sub(CATCH_UP_NS)));
         let behind = now.since(self.due_at) / interval + 1;
         let left = self.left.unwrap_or(u64::MAX);
         let count = behind.min(u64::from(most)).min(left);
@@ -376,8 +378,7 @@ impl Host {
             let rtt_ns = received.since(sent).saturating_sub(residence_ns);
             reply.user_rtt_ns = Some(rtt_ns);
             self.totals.user_rtt.record(rtt_ns);
-            self.session
-                .handle_user_reply(seq, sent.0, received.0);
+            self.session.handle_user_reply(seq, sent.0, received.0);
         }
         self.told.push_back(Told::Reply(reply));
     }
@@ -404,9 +405,7 @@ fn reply(record: &ProbeOutcome, event: &ReplyEvent) -> Reply {
         seq: record.seq,
         rtt_ns: record.rtt_ns,
         user_rtt_ns: None,
-        residence_ns: record
-            .rtt_ns
-            .and_then(|_| u64::try_from(residence_ns).ok()),
+        residence_ns: record.rtt_ns.and_then(|_| u64::try_from(residence_ns).ok()),
         hops_forward: record.hops_forward,
         hops_return: record.hops_return,
         late: record.outcome == Outcome::Late,
@@ -426,12 +425,18 @@ pub(super) fn shape(form: Form, sender_epoch: u32, size: u16) -> (Option<(u32, u
 
 /// Hops in words; a reflector may not say.
 pub(super) fn hops(hops: Hops) -> String {
-    let last = hops.last.map_or_else(|| String::from("?"), |hops| hops.to_string());
-    if hops.changed { format!("{last} (changed)") } else { last }
+    let last = hops
+        .last
+        .map_or_else(|| String::from("?"), |hops| hops.to_string());
+    if hops.changed {
+        format!("{last} (changed)")
+    } else {
+        last
+    }
 }
 
 /// How long the line of a compared reply waits for user space, which may get no turn on a busy host.
-const HELD_NS: u64 = 50_000_000;
+const HELD_NS: u64 = 1_000_000_000;
 const HELD_STEP_NS: u64 = 500_000;
 /// What a late wake-up makes up.
 const CATCH_UP_NS: u64 = 50_000_000;

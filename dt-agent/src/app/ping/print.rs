@@ -84,28 +84,17 @@ impl Printer {
         if self.json {
             return self.line(&json_summary(host, report, elapsed_ns));
         }
-        let (totals, counters) = (&host.totals, &report.counters);
-        let received = counters.received + counters.late;
-        let lost = counters.lost();
-        let percent = 100.0 * lost as f64 / (totals.sent.max(1)) as f64;
-        writeln!(self.out, "\n--- {} ping statistics ---", host.destination.name)?;
         writeln!(
             self.out,
-            "{} sent, {received} received, {lost} lost ({percent:.3}%): {} there, {} back, {} unknown, time {:.0} ms",
-            totals.sent,
-            counters.lost_forward,
-            counters.lost_return,
-            counters.lost_unknown,
-            elapsed_ns as f64 / 1e6,
+            "\n--- {} ping statistics ---",
+            host.destination.name
         )?;
-        let odd = oddities(host, report);
-        if !odd.is_empty() {
-            writeln!(self.out, "{}", odd.join(", "))?;
-        }
+        self.counts(host, report, elapsed_ns)?;
+        let totals = &host.totals;
         self.times("rtt", &totals.rtt, Some(&report.rtt))?;
         self.times("user-space rtt", &totals.user_rtt, None)?;
         self.times("residence", &totals.residence, None)?;
-        if received > 0 {
+        if report.counters.received + report.counters.late > 0 {
             writeln!(
                 self.out,
                 "hops {} there, {} back; {}",
@@ -115,7 +104,11 @@ impl Printer {
             )?;
         }
         if let Some(peer) = host.inquiry.peer() {
-            let format = if totals.ptp { ", stamping in PTP format" } else { "" };
+            let format = if totals.ptp {
+                ", stamping in PTP format"
+            } else {
+                ""
+            };
             writeln!(self.out, "peer: {}{format}", peer.name())?;
         }
         Ok(())
@@ -125,15 +118,40 @@ impl Printer {
         self.out.flush()
     }
 
+    fn counts(&mut self, host: &Host, report: &WindowReport, elapsed_ns: u64) -> io::Result<()> {
+        let (totals, counters) = (&host.totals, &report.counters);
+        let lost = counters.lost();
+        writeln!(
+            self.out,
+            "{} sent, {} received, {lost} lost ({:.3}%): {} there, {} back, {} unknown, time {:.0} ms",
+            totals.sent,
+            counters.received + counters.late,
+            100.0 * lost as f64 / totals.sent.max(1) as f64,
+            counters.lost_forward,
+            counters.lost_return,
+            counters.lost_unknown,
+            elapsed_ns as f64 / 1e6,
+        )?;
+        let odd = oddities(host, report);
+        if odd.is_empty() {
+            return Ok(());
+        }
+        writeln!(self.out, "{}", odd.join(", "))
+    }
+
     fn text_reply(&self, reply: &Reply) -> String {
         let time = |ns: Option<u64>| ns.map_or_else(|| String::from("?"), duration);
-        let mut line = format!("seq={} rtt={}", reply.seq, time(reply.rtt_ns));
-        if self.compare {
-            line += &format!(" user={}", time(reply.user_rtt_ns));
-        }
-        let hops = |hops: Option<u8>| hops.map_or_else(|| String::from("?"), |hops| hops.to_string());
-        line += &format!(
-            " residence={} hops={}/{}",
+        let user = if self.compare {
+            format!(" user={}", time(reply.user_rtt_ns))
+        } else {
+            String::new()
+        };
+        let hops =
+            |hops: Option<u8>| hops.map_or_else(|| String::from("?"), |hops| hops.to_string());
+        let mut line = format!(
+            "seq={} rtt={}{user} residence={} hops={}/{}",
+            reply.seq,
+            time(reply.rtt_ns),
             time(reply.residence_ns),
             hops(reply.hops_forward),
             hops(reply.hops_return)
@@ -160,10 +178,10 @@ impl Printer {
         }
         let (divisor, unit) = unit(spread.max_ns);
         let text = |ns: f64| format!("{:.3}", ns / divisor);
-        let (mut names, mut values) = (String::from("min/avg"), vec![
-            text(spread.min_ns as f64),
-            text(spread.mean_ns()),
-        ]);
+        let (mut names, mut values) = (
+            String::from("min/avg"),
+            vec![text(spread.min_ns as f64), text(spread.mean_ns())],
+        );
         for (quantile, label) in [(0.5, "/p50"), (0.99, "/p99")] {
             if let Some(ns) = histogram.and_then(|histogram| histogram.quantile(quantile)) {
                 names += label;
@@ -204,20 +222,29 @@ fn json_summary(host: &Host, report: &WindowReport, elapsed_ns: u64) -> Value {
     for outcome in Outcome::ALL {
         set(word(outcome), json!(counters.of(outcome)));
     }
-    set("duplicate", json!(counters.duplicate_forward + counters.duplicate_return));
+    set(
+        "duplicate",
+        json!(counters.duplicate_forward + counters.duplicate_return),
+    );
     set("reordered", json!(counters.reordered));
     set("in_flight", json!(report.in_flight));
     set("send_failed", json!(totals.failed));
     set("unanswered_with_tlv", json!(totals.asked_before));
     set("elapsed_ns", json!(elapsed_ns));
     set("rtt_ns", json_spread(&totals.rtt, Some(&report.rtt)));
-    set("user_rtt_ns", json_spread(&totals.user_rtt, Some(&report.user_rtt)));
+    set(
+        "user_rtt_ns",
+        json_spread(&totals.user_rtt, Some(&report.user_rtt)),
+    );
     set("residence_ns", json_spread(&totals.residence, None));
     set("hops_forward", json!(report.hops_forward.last));
     set("hops_return", json!(report.hops_return.last));
     set("t4", json!(source(report.stamps, &T4)));
     set("peer_stamps", json!(source(report.stamps, &PEER)));
-    set("peer", json!(host.inquiry.peer().map(super::form::Peer::name)));
+    set(
+        "peer",
+        json!(host.inquiry.peer().map(super::form::Peer::name)),
+    );
     set("ptp", json!(totals.ptp));
     Value::Object(summary)
 }
@@ -243,17 +270,33 @@ fn oddities(host: &Host, report: &WindowReport) -> Vec<String> {
         (u64::from(counters.reordered), "reordered"),
         (u64::from(counters.corrupt_forward), "corrupt there"),
         (u64::from(counters.corrupt_return), "corrupt back"),
-        (u64::from(counters.refused), "refused by the peer's rate limit"),
-        (u64::from(counters.peer_restarted), "while the peer restarted"),
+        (
+            u64::from(counters.refused),
+            "refused by the peer's rate limit",
+        ),
+        (
+            u64::from(counters.peer_restarted),
+            "while the peer restarted",
+        ),
         (u64::from(counters.overrun), "not noted by this host"),
-        (u64::from(counters.straddled), "not measured because a clock was set"),
-        (u64::from(counters.implausible), "with time stamps that make no sense"),
+        (
+            u64::from(counters.straddled),
+            "not measured because a clock was set",
+        ),
+        (
+            u64::from(counters.implausible),
+            "with time stamps that make no sense",
+        ),
         (u64::from(report.in_flight), "still under way"),
         (host.totals.failed, "not sent"),
-        (host.totals.asked_before, "with our TLV unanswered before, not counted"),
+        (
+            host.totals.asked_before,
+            "with our TLV unanswered before, not counted",
+        ),
     ];
     let some = counted.into_iter().filter(|(count, _)| *count > 0);
-    some.map(|(count, what)| format!("{count} {what}")).collect()
+    some.map(|(count, what)| format!("{count} {what}"))
+        .collect()
 }
 
 /// An outcome as the feed's counters name it.

@@ -66,11 +66,7 @@ fn one(
     if let (Some(wanted), Some(link)) = (wanted, link)
         && wanted.index != link.index
     {
-        anyhow::bail!(
-            "the route leads through {}, not {}",
-            link.name,
-            wanted.name
-        );
+        anyhow::bail!("the route leads through {}, not {}", link.name, wanted.name);
     }
     Ok(Destination {
         name: name.to_owned(),

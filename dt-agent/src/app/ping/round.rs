@@ -58,15 +58,8 @@ impl Round {
         destinations: Vec<Destination>,
     ) -> anyhow::Result<Self> {
         let started = clock::now();
-        let session = Arc::new(session_config(config));
-        let apart_ns = session.interval_ns / destinations.len().max(1) as u64;
-        let wanted = (config.count, config.compare);
-        let hosts = destinations.into_iter().enumerate().map(|(place, one)| {
-            // Interleaved: no two hosts are probed at the same moment.
-            Host::new(one, &session, wanted, started.plus(apart_ns * place as u64))
-        });
         let mut round = Self {
-            hosts: hosts.collect(),
+            hosts: hosts(config, destinations, started),
             ground,
             printer: Printer::new(config),
             random: Random::new(station::chance()),
@@ -143,7 +136,10 @@ impl Round {
                 self.printer.start(host, mode, &why)?;
             } else if changed {
                 let name = mode.map_or("socket", crate::engine::ladder::Mode::name);
-                eprintln!("dt-agent: {} is now probed in mode {name}", host.destination.name);
+                eprintln!(
+                    "dt-agent: {} is now probed in mode {name}",
+                    host.destination.name
+                );
             }
         }
         Ok(())
@@ -294,7 +290,11 @@ impl Round {
             if host.inquiry.peer().is_none() {
                 let tried = host.totals.sent > 0 || host.totals.failed == 0;
                 let failed = !tried || ended == Ended::Failed;
-                ended = if failed { Ended::Failed } else { Ended::Unanswered };
+                ended = if failed {
+                    Ended::Failed
+                } else {
+                    Ended::Unanswered
+                };
             }
             reports.push(report);
         }
@@ -306,6 +306,20 @@ impl Round {
         }
         Ok(ended)
     }
+}
+
+/// Interleaved: no two hosts are probed at the same moment.
+fn hosts(config: &PingConfig, destinations: Vec<Destination>, started: MonoNanos) -> Vec<Host> {
+    let session = Arc::new(session_config(config));
+    let apart_ns = session.interval_ns / destinations.len().max(1) as u64;
+    let wanted = (config.count, config.compare);
+    let hosts = destinations.into_iter().enumerate();
+    hosts
+        .map(|(place, one)| {
+            let due_at = started.plus(apart_ns * place as u64);
+            Host::new(one, &session, wanted, due_at)
+        })
+        .collect()
 }
 
 /// Says once who answers, where that is not one of ours.

@@ -320,11 +320,12 @@ impl Agent {
         let batch = self
             .reporter
             .batch(closed, &self.places, publisher.wants_all_peers(now), now);
-        let (windows, with_probes) = (batch.windows.len(), batch.probes.is_some());
+        let windows = batch.windows.len();
+        let probes = batch.probes.as_ref().map(|block| block.count);
         if let Err(error) = publisher.publish(batch).await {
             self.reporter.handle_lost(
                 windows,
-                with_probes,
+                probes,
                 matches!(error, PublishError::Full { .. }),
             );
             tracing::error!(

@@ -6,9 +6,7 @@
 use std::path::Path;
 
 use dt_common::ABI_VERSION;
-use dt_common::map::{
-    ConfigFlags, GUEST_PORTS, GUEST_SSIDS, IfaceMode, MAX_GUESTS, Target, names,
-};
+use dt_common::map::{ConfigFlags, GUEST_PORTS, GUEST_SSIDS, IfaceMode, MAX_GUESTS, Target, names};
 use dt_common::time::MonoNanos;
 
 use super::maps::guest_ring;
@@ -56,8 +54,7 @@ impl Visit {
             return Ok(None);
         }
         let guest = pins.guest()?;
-        let first_port =
-            config.source_port_last - (MAX_GUESTS - guest.number) * GUEST_PORTS + 1;
+        let first_port = config.source_port_last - (MAX_GUESTS - guest.number) * GUEST_PORTS + 1;
         let mut ring = guest_ring(&pins, guest.number)?;
         let mut visit = Self {
             maps,

@@ -10,8 +10,8 @@ use dt_common::time::MonoNanos;
 use crate::adapters::clock::SharedClock;
 use crate::adapters::datapath::ebpf::EventRing;
 use crate::adapters::datapath::socket::{
-    Collector, CollectorError, Failed, OpenError, Probe, ProbeSockets, Received, SendFailure, SendReport,
-    SocketOptions, Target, TargetError,
+    Collector, CollectorError, Failed, OpenError, Probe, ProbeSockets, Received, SendFailure,
+    SendReport, SocketOptions, Target, TargetError,
 };
 
 /// Which way a peer's probes go.
@@ -182,7 +182,9 @@ impl Paths {
         }
         *report = SendReport::default();
         let failure = SendFailure::Unknown;
-        report.failed.extend((0..batch.len()).map(|index| Failed { index, failure }));
+        report
+            .failed
+            .extend((0..batch.len()).map(|index| Failed { index, failure }));
     }
 
     /// Hands on every reply that arrived.

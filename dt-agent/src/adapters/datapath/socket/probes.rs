@@ -249,10 +249,13 @@ impl Batch<'_> {
         heads: &mut Vec<Head>,
         report: &mut SendReport,
     ) {
-        let entries: Vec<&Entry> = calls
-            .iter()
-            .filter_map(|(_, index)| self.targets.get(self.probes[*index].ssid))
-            .collect();
+        // Sized at once: a filter does not say how much will pass, and would grow step by step, here per system call.
+        let mut entries: Vec<&Entry> = Vec::with_capacity(calls.len());
+        entries.extend(
+            calls
+                .iter()
+                .filter_map(|(_, index)| self.targets.get(self.probes[*index].ssid)),
+        );
         let handed_over = clock::now();
         let index = calls[0].1;
         if self.probes[index].timed {

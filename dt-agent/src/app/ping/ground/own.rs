@@ -130,11 +130,18 @@ impl Own {
     pub(super) fn reason(&self, host: &Destination) -> String {
         let status = self.node.as_ref().map(Node::status).unwrap_or_default();
         let name = host.link.as_ref().map(|link| link.name.as_str());
-        let found = status.into_iter().find(|one| Some(one.name.as_str()) == name);
+        let found = status
+            .into_iter()
+            .find(|one| Some(one.name.as_str()) == name);
         found.map_or_else(|| String::from("this host itself"), |one| one.reason)
     }
 
-    pub(super) fn set_target(&self, ssid: u16, target: &Target, slot: u16) -> Result<(), MapsError> {
+    pub(super) fn set_target(
+        &self,
+        ssid: u16,
+        target: &Target,
+        slot: u16,
+    ) -> Result<(), MapsError> {
         let mut maps = self.maps.lock().unwrap_or_else(PoisonError::into_inner);
         maps.set_target(ssid, target)?;
         if target.flags != 0 {
@@ -203,7 +210,10 @@ fn check(request: ModeRequest, status: &[InterfaceStatus]) -> anyhow::Result<()>
 /// Takes away what killed processes left: their names tell, and nobody holds their locks.
 fn sweep(root: &FilePath) {
     for node in node_names(root) {
-        let Some(pid) = node.strip_prefix(NAME).and_then(|pid| pid.parse::<u32>().ok()) else {
+        let Some(pid) = node
+            .strip_prefix(NAME)
+            .and_then(|pid| pid.parse::<u32>().ok())
+        else {
             continue;
         };
         if FilePath::new("/proc").join(pid.to_string()).exists() {
