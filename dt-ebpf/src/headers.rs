@@ -110,7 +110,7 @@ pub struct Datagram {
 pub enum Neighbour {
     /// ARP, header at this offset.
     Arp(usize),
-    /// ICMPv6, IPv6 header at this offset.
+    /// `ICMPv6`, IPv6 header at this offset.
     Icmpv6(usize),
 }
 
@@ -197,7 +197,7 @@ fn ipv4<F: Frame>(frame: &F, l3: usize) -> Option<Datagram> {
         ipv6: false,
         fragment: fragment & 0x2000 != 0,
         ttl: ip.ttl,
-        ip_payload: be16(&ip.total_len).wrapping_sub(IPV4_LEN as u16),
+        ip_payload: be16(&ip.total_len).saturating_sub(IPV4_LEN as u16),
         udp_len: be16(&udp.len),
         source_port: be16(&udp.source_port),
         destination_port: be16(&udp.destination_port),

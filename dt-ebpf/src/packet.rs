@@ -47,6 +47,7 @@ pub trait Frame {
         if start + size_of::<T>() > self.end() {
             return None;
         }
+        let start = not_null(start);
         // SAFETY: the range ends before `data_end`; `T` admits any address and any bytes; writing needs `&mut self`.
         Some(unsafe { &*(start as *const T) })
     }
@@ -58,9 +59,19 @@ pub trait Frame {
         if start + size_of::<T>() > self.end() {
             return None;
         }
+        let start = not_null(start);
         // SAFETY: as in `at`, and `&mut self` makes this the only view.
         Some(unsafe { &mut *(start as *mut T) })
     }
+}
+
+/// Spares the compiler the question whether a view is `None`: asked of the pointer itself, it takes `CAP_PERFMON` ("pointer
+/// comparison prohibited").
+#[inline(always)]
+fn not_null(start: usize) -> usize {
+    // SAFETY: something lies between this address and the end of the frame, so it is a packet's.
+    unsafe { core::hint::assert_unchecked(start != 0) };
+    start
 }
 
 /// A frame in native XDP.

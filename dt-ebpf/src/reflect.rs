@@ -161,7 +161,7 @@ fn identify(
     let ssid = (u32::from_be(fields.estimate_ssid) & 0xffff) as u16;
     let epoch = request.ours.then_some(fields.sender_epoch);
     let agent = request.ours && fields.tlv_flags & DtFlags::AGENT != 0;
-    Identity::new(allowed, agent, epoch, datagram, source, destination, ssid)
+    Identity::new(*allowed, agent, epoch, datagram, source, destination, ssid)
 }
 
 /// Verifies the checksum. XDP sees packets before anybody has, and a reply computed anew would launder a corrupt request.
@@ -212,8 +212,8 @@ fn account(
         }
         Err(Refusal::Drop(reason))
     };
-    if let Some(arrival) = arrival {
-        if !policy::conforms(
+    if let Some(arrival) = arrival
+        && !policy::conforms(
             &arrival,
             now,
             config.source_interval_ns,
@@ -221,9 +221,8 @@ fn account(
         ) {
             return refuse(Reason::SourceRate);
         }
-    }
-    if let Some(arrival) = maps::total_arrival() {
-        if !policy::conforms(
+    if let Some(arrival) = maps::total_arrival()
+        && !policy::conforms(
             &arrival,
             now,
             config.total_interval_ns,
@@ -231,7 +230,6 @@ fn account(
         ) {
             return refuse(Reason::TotalRate);
         }
-    }
     Ok(session.map(|session| session::record(session, u32::from_be(request.fields.seq))))
 }
 
@@ -368,9 +366,9 @@ fn turn_around<F: Frame>(frame: &mut F, datagram: &Datagram) {
         write16(&mut udp.destination_port, source);
     }
     if datagram.ipv6 {
-        turn_ipv6(frame, datagram)
+        turn_ipv6(frame, datagram);
     } else {
-        turn_ipv4(frame, datagram)
+        turn_ipv4(frame, datagram);
     }
 }
 
@@ -428,20 +426,18 @@ fn repair<F: Frame>(
     sums: &Sums,
     retagged: bool,
 ) {
-    if !F::KERNEL_CHECKSUM {
-        if let Some(udp) = frame.at_mut::<Udp>(datagram.l4) {
+    if !F::KERNEL_CHECKSUM
+        && let Some(udp) = frame.at_mut::<Udp>(datagram.l4) {
             udp.checksum = [0; 2];
         }
-    }
     let Some((head, head_len)) = sum::head(frame, datagram, request.ours) else {
         return;
     };
     let mut tail = sums.tail;
-    if retagged && datagram.udp_len as usize > head_len {
-        if let Some(new) = sum::tail(frame, datagram, head_len) {
+    if retagged && datagram.udp_len as usize > head_len
+        && let Some(new) = sum::tail(frame, datagram, head_len) {
             tail = new;
         }
-    }
     if F::KERNEL_CHECKSUM {
         let difference = sum::difference(head + tail, sums.head + sums.tail);
         frame.repair_checksum(datagram.l4 + 6, difference);

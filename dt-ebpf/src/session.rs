@@ -34,7 +34,7 @@ impl Identity {
     /// With our TLV by sender and SSID whatever the source port; without it by both addresses, source port and SSID.
     #[inline(always)]
     pub fn new(
-        allowed: &Allowed,
+        allowed: Allowed,
         agent: bool,
         sender_epoch: Option<u32>,
         datagram: &Datagram,
@@ -49,10 +49,7 @@ impl Identity {
             } else {
                 Allowed::NO_MEMBER
             },
-            sender_epoch: match sender_epoch {
-                Some(epoch) => epoch,
-                None => 0,
-            },
+            sender_epoch: sender_epoch.unwrap_or_default(),
             key: ForeignKey {
                 source: *source,
                 destination: if ours { [0; 2] } else { *destination },

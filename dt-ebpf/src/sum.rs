@@ -10,7 +10,7 @@ use dt_common::checksum::{fold, udp_form};
 
 use crate::headers::{Datagram, Ipv4, Ipv6, MAX_UDP_LEN, UDP_LEN, Udp};
 use crate::packet::Frame;
-use crate::wide::{opaque, read16, read32, read64};
+use crate::wide::{opaque, read16, read64};
 
 /// Bytes of a base packet behind its UDP header.
 pub const BASE_HEAD: usize = UDP_LEN + dt_common::wire::BASE_LEN;

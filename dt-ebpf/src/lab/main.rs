@@ -6,10 +6,6 @@
     target_arch = "bpf",
     expect(internal_features, reason = "atomics with results, see `atomic`")
 )]
-#![cfg_attr(
-    not(target_arch = "bpf"),
-    expect(dead_code, reason = "on the host there is nothing to run")
-)]
 
 #[cfg(target_arch = "bpf")]
 #[path = "../atomic.rs"]

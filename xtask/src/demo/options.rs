@@ -40,6 +40,10 @@ pub struct Options {
     /// Also write the result to this file
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
+
+    /// Leave the agents' feed in this new directory, one below it for each host
+    #[arg(long, value_name = "DIR")]
+    pub keep_feed: Option<PathBuf>,
 }
 
 /// The datapath as `dt-agent run --mode` knows it.

@@ -23,6 +23,7 @@ pub struct Stage {
     // In the order of removal: who uses a thing goes before it.
     agents: Vec<Agent>,
     _switch: Option<LabObject>,
+    feed: PathBuf,
     lab: Lab,
 }
 
@@ -45,9 +46,14 @@ impl Stage {
                 (lab, Some(object))
             }
         };
+        let feed = match &options.keep_feed {
+            Some(kept) => new_directory(kept)?,
+            None => lab.dir().join("feed"),
+        };
         Ok(Self {
             agents: Vec::new(),
             _switch: switch,
+            feed,
             lab,
         })
     }
@@ -155,7 +161,7 @@ impl Stage {
     }
 
     fn feed_dir(&self, host: &Host) -> PathBuf {
-        self.lab.dir().join("feed").join(host.name())
+        self.feed.join(host.name())
     }
 }
 
@@ -173,6 +179,12 @@ impl Agent {
             self.node
         )
     }
+}
+
+/// New, so that no feed of an earlier demo is taken for this one's.
+fn new_directory(path: &Path) -> Result<PathBuf> {
+    fs::create_dir(path).with_context(|| format!("cannot create {}", path.display()))?;
+    Ok(path.canonicalize()?)
 }
 
 /// The members as `--discovery` reads them.

@@ -273,10 +273,11 @@ impl Agent {
         let asked_for = self.config.mode;
         let patient = clock::now() < self.patience_ends;
         if let Some(node) = &self.node {
-            if !node.is_settled() && patient {
+            if node.is_settled() {
+                refuse_unreachable(node, asked_for)?;
+            } else if patient {
                 return Ok(());
             }
-            refuse_unreachable(node, asked_for)?;
         }
         for (slot, place) in &mut self.places {
             let mode = match (&self.node, &place.interface) {
