@@ -42,10 +42,19 @@ impl<'a> Launch<'a> {
         // As variables, so that flags of a test win over them.
         let settings = vec![
             ("DT_NODE", name.to_owned()),
-            ("DT_DISCOVERY", format!("file:{}", peers_path(lab).display())),
-            ("DT_FEED", format!("file:{}", dir.join("feed").join(name).display())),
+            (
+                "DT_DISCOVERY",
+                format!("file:{}", peers_path(lab).display()),
+            ),
+            (
+                "DT_FEED",
+                format!("file:{}", dir.join("feed").join(name).display()),
+            ),
             ("DT_PIN_ROOT", lab.pin_dir().display().to_string()),
-            ("DT_STATE_DIR", dir.join("state").join(name).display().to_string()),
+            (
+                "DT_STATE_DIR",
+                dir.join("state").join(name).display().to_string(),
+            ),
             ("DT_RATE", "100".to_owned()),
             ("DT_WINDOW", "1s".to_owned()),
             ("DT_FAMILY", "4".to_owned()),
@@ -63,7 +72,8 @@ impl<'a> Launch<'a> {
     /// Adds flags of `run`.
     #[must_use]
     pub fn flags(mut self, flags: &[&str]) -> Self {
-        self.flags.extend(flags.iter().map(|flag| (*flag).to_owned()));
+        self.flags
+            .extend(flags.iter().map(|flag| (*flag).to_owned()));
         self
     }
 

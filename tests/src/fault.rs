@@ -151,7 +151,10 @@ fn fates(object: &mut LabObject, direction: u32, count: u32) -> Result<Vec<Fate>
         .map("FATES")
         .context("the lab object has no map FATES")?;
     let words: Array<_, u32> = map.try_into()?;
-    ensure!(count <= FATES_PER_DIRECTION, "{count} probes are too many to be told apart");
+    ensure!(
+        count <= FATES_PER_DIRECTION,
+        "{count} probes are too many to be told apart"
+    );
     let first = direction * FATES_PER_DIRECTION;
     (first..first + count)
         .map(|index| Ok(Fate::decode(words.get(&index, 0)?)))

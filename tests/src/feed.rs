@@ -62,7 +62,11 @@ impl Feed {
         while let Some(followed) = self.follower.poll()? {
             match followed {
                 Followed::Batch(batch) => self.take(&batch)?,
-                Followed::Damaged { path, offset, cause } => {
+                Followed::Damaged {
+                    path,
+                    offset,
+                    cause,
+                } => {
                     bail!("{} is damaged at byte {offset}: {cause}", path.display())
                 }
             }
@@ -160,7 +164,10 @@ impl Pair {
     /// Probes received in each window that began after this instant, ns unix.
     #[must_use]
     pub fn received_after(&self, unix_ns: u64) -> Vec<u64> {
-        let after = self.history.iter().filter(|window| window.start_unix_ns > unix_ns);
+        let after = self
+            .history
+            .iter()
+            .filter(|window| window.start_unix_ns > unix_ns);
         after.map(|window| window.received).collect()
     }
 
@@ -168,7 +175,9 @@ impl Pair {
         let counters = window.counters.unwrap_or_default();
         self.counters.merge(&counters);
         self.counters.in_flight = counters.in_flight;
-        let mode = window.method.map_or(Mode::Unspecified, |method| method.mode());
+        let mode = window
+            .method
+            .map_or(Mode::Unspecified, |method| method.mode());
         if counters.received > 0 {
             *self.modes.entry(mode_name(mode).to_owned()).or_default() += counters.received;
         }

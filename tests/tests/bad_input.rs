@@ -23,7 +23,9 @@ fn of_a_list_with_mistakes_only_the_mistaken_member_is_left_out() -> Result<()> 
     let said = &mut agents[0].process;
     said.wait_for_line("member n9 is left out", LIMIT)?;
     said.wait_for_line("two members are called n2", LIMIT)?;
-    wait_for_feed("answers", &mut feed, |feed| (feed.received("n2") > 0).then_some(()))?;
+    wait_for_feed("answers", &mut feed, |feed| {
+        (feed.received("n2") > 0).then_some(())
+    })?;
 
     // A list that makes no sense is named with its line, and the one before is kept.
     agent::write_peers(&lab, &members.replace("addresses", "adresses"))?;
@@ -47,7 +49,9 @@ fn on_a_full_disk_probing_goes_on_and_the_feed_says_what_it_lost() -> Result<()>
         .setting("DT_FEED", feed_target)
         .flags(&["--mode=tc", "--rate=2000", "--detail=probes"])
         .start("n1")?;
-    agent.process.wait_for_line("no space is left for the feed", LIMIT)?;
+    agent
+        .process
+        .wait_for_line("no space is left for the feed", LIMIT)?;
 
     disk.resize("16m")?;
     let roomy = unix_now_ns()?;
@@ -58,7 +62,10 @@ fn on_a_full_disk_probing_goes_on_and_the_feed_says_what_it_lost() -> Result<()>
     })?;
     let losses = *feed.losses();
     eprintln!("{losses:?}");
-    assert!(losses.batches_disk_full > 0 && losses.windows_unwritten > 0, "{losses:?}");
+    assert!(
+        losses.batches_disk_full > 0 && losses.windows_unwritten > 0,
+        "{losses:?}"
+    );
     assert!(losses.probes_lost > 0, "{losses:?}");
     assert!(agent.stop()?.success());
     feed.read()?;
@@ -89,7 +96,9 @@ fn random_and_mutated_packets_disturb_no_agent_in_socket() -> Result<()> {
 fn no_room(lab: &Lab) -> Result<u64> {
     let mut sum = 0;
     for host in ["n1", "n2"] {
-        let text = lab.host(host).enter(|| std::fs::read_to_string("/proc/thread-self/net/snmp"))??;
+        let text = lab
+            .host(host)
+            .enter(|| std::fs::read_to_string("/proc/thread-self/net/snmp"))??;
         let mut lines = text.lines().filter_map(|line| line.strip_prefix("Udp: "));
         let (names, values) = lines.next().zip(lines.next()).context("two lines of UDP")?;
         let mut columns = names.split(' ').zip(values.split(' '));
@@ -102,12 +111,16 @@ fn no_room(lab: &Lab) -> Result<u64> {
 fn withstand(mode: &str) -> Result<()> {
     // The third host is nobody's member; the first one is, and throws what it would never send.
     let lab = Lab::mesh(3)?;
-    let members: String = ["n1", "n2"].map(|name| agent::member(lab.host(name))).concat();
+    let members: String = ["n1", "n2"]
+        .map(|name| agent::member(lab.host(name)))
+        .concat();
     agent::write_peers(&lab, &members)?;
     let mode = format!("--mode={mode}");
     // What is thrown from a member's address counts against its rate.
     let (mut agents, mut feed) = start_both(&lab, &[&mode, "--rate-limit-source=1000000"])?;
-    wait_for_feed("answers", &mut feed, |feed| (feed.received("n2") > 0).then_some(()))?;
+    wait_for_feed("answers", &mut feed, |feed| {
+        (feed.received("n2") > 0).then_some(())
+    })?;
     let target = lab.host("n2");
     let mut thrown = 0;
     for (seed, host) in [(1, "n1"), (2, "n3")] {
@@ -117,14 +130,21 @@ fn withstand(mode: &str) -> Result<()> {
     }
     eprintln!("{thrown} packets thrown");
     // The programs take probes before any queue could be full.
-    let excuse = if mode == "--mode=socket" { no_room(&lab)? } else { 0 };
+    let excuse = if mode == "--mode=socket" {
+        no_room(&lab)?
+    } else {
+        0
+    };
     assert_undisturbed_but(&mut feed, "n2", excuse)?;
     let mut feed = agents[1].feed();
     assert_undisturbed_but(&mut feed, "n1", excuse)?;
     for agent in &mut agents {
         assert!(agent.stop()?.success());
         let output = agent.process.output()?;
-        assert!(!output.contains("panicked") && !output.contains("ERROR"), "{output}");
+        assert!(
+            !output.contains("panicked") && !output.contains("ERROR"),
+            "{output}"
+        );
     }
     Ok(())
 }
@@ -136,7 +156,10 @@ fn throw(from: &Host, to: SocketAddr, seed: u64) -> Result<usize> {
     from.enter(|| -> Result<usize> {
         let socket = UdpSocket::bind((from.ipv4(), 0))?;
         // An answer of ICMP to one of them is the next call's error.
-        Ok(packets.iter().filter(|packet| socket.send_to(packet, to).is_ok()).count())
+        Ok(packets
+            .iter()
+            .filter(|packet| socket.send_to(packet, to).is_ok())
+            .count())
     })?
 }
 
@@ -190,9 +213,16 @@ fn assert_undisturbed_but(feed: &mut Feed, peer: &str, excuse: u64) -> Result<()
     let pair = feed.pair(peer).context("it was measured")?;
     let counters = pair.counters;
     assert!(pair.adds_up(), "{counters:?}");
-    assert!(unexplained(&counters) <= excuse, "{counters:?}, no room for {excuse}");
+    assert!(
+        unexplained(&counters) <= excuse,
+        "{counters:?}, no room for {excuse}"
+    );
     assert_eq!(excused(&counters), counters.not_admitted, "{counters:?}");
-    assert_eq!(counters.duplicate_forward + counters.duplicate_return, 0, "{counters:?}");
+    assert_eq!(
+        counters.duplicate_forward + counters.duplicate_return,
+        0,
+        "{counters:?}"
+    );
     Ok(())
 }
 
@@ -203,7 +233,14 @@ impl SmallDisk {
     fn mount(path: &Path, size: &str) -> Result<Self> {
         std::fs::create_dir_all(path)?;
         let disk = Self(path.to_owned());
-        disk.call(&["mount", "-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"])?;
+        disk.call(&[
+            "mount",
+            "-t",
+            "tmpfs",
+            "-o",
+            &format!("size={size}"),
+            "tmpfs",
+        ])?;
         Ok(disk)
     }
 
@@ -212,7 +249,10 @@ impl SmallDisk {
     }
 
     fn call(&self, words: &[&str]) -> Result<()> {
-        let status = Command::new(words[0]).args(&words[1..]).arg(&self.0).status()?;
+        let status = Command::new(words[0])
+            .args(&words[1..])
+            .arg(&self.0)
+            .status()?;
         ensure!(status.success(), "{words:?} ended with {status}");
         Ok(())
     }

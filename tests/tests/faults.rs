@@ -103,7 +103,10 @@ fn count_faults(mode: &str, family: &str) -> Result<()> {
     assert!(pair.is_all(mode), "{:?}", pair.modes);
     let expected = expected(&mut wire, pair.counters.sent)?;
     let said = said(&pair.counters);
-    eprintln!("{mode}, IPv{family}: {said:?} of {} sent", pair.counters.sent);
+    eprintln!(
+        "{mode}, IPv{family}: {said:?} of {} sent",
+        pair.counters.sent
+    );
     assert_eq!(said, expected);
     check_against_totals(&mut wire, &pair.counters)
 }

@@ -16,9 +16,10 @@ fn a_foreign_xdp_program_keeps_its_slot_and_the_agent_takes_tc() -> Result<()> {
     assert!(before.is_some());
     let mut agents = start_both(&lab, &[])?;
     let line = agents[1].wait_for_mode("tc")?;
-    let reason = agents[1]
-        .process
-        .wait_for_line("the XDP slot of eth0 is taken by another program", agent::LIMIT)?;
+    let reason = agents[1].process.wait_for_line(
+        "the XDP slot of eth0 is taken by another program",
+        agent::LIMIT,
+    )?;
     assert!(reason.contains("mode=\"tc\""), "{line}\n{reason}");
     assert_nothing_is_lost(&mut agents, ["xdp", "tc"])?;
     assert_eq!(xdp_program(lab.host("n2"), "eth0")?, before);
@@ -26,7 +27,8 @@ fn a_foreign_xdp_program_keeps_its_slot_and_the_agent_takes_tc() -> Result<()> {
 }
 
 #[test]
-fn on_a_veth_whose_other_end_has_no_xdp_program_the_proof_fails_and_tc_does_the_work() -> Result<()> {
+fn on_a_veth_whose_other_end_has_no_xdp_program_the_proof_fails_and_tc_does_the_work() -> Result<()>
+{
     skip_unless_equipped!();
     let lab = Lab::bridge(2)?;
     assert_tc_for_want_of_proof(&lab)
@@ -59,15 +61,24 @@ fn jumbo_probes_are_probed_whole_in_tc() -> Result<()> {
 fn probes_too_long_for_xdp_are_refused_before_anything_is_sent() -> Result<()> {
     skip_unless_equipped!();
     let lab = Lab::mesh(2)?;
-    let mut agent = Launch::on(&lab, "n1")?.flags(&["--size=8900"]).start("n1")?;
-    agent.process.wait_for_line("use mode tc or socket", agent::LIMIT)?;
+    let mut agent = Launch::on(&lab, "n1")?
+        .flags(&["--size=8900"])
+        .start("n1")?;
+    agent
+        .process
+        .wait_for_line("use mode tc or socket", agent::LIMIT)?;
     assert_eq!(agent.process.wait(agent::LIMIT)?.code(), Some(64));
     Ok(())
 }
 
 fn probe_jumbo_interface(mode: &str, size: &str) -> Result<()> {
     let (lab, _wire) = wire()?;
-    for (host, device) in [(WIRE, "to-n1"), (WIRE, "to-n2"), ("n1", "eth0"), ("n2", "eth0")] {
+    for (host, device) in [
+        (WIRE, "to-n1"),
+        (WIRE, "to-n2"),
+        ("n1", "eth0"),
+        ("n2", "eth0"),
+    ] {
         lab.host(host)
             .run(&["ip", "link", "set", device, "mtu", "9000"])?;
     }
@@ -80,14 +91,10 @@ fn probe_jumbo_interface(mode: &str, size: &str) -> Result<()> {
 }
 
 #[test]
-fn two_capabilities_are_enough_for_xdp() -> Result<()> {
+fn three_capabilities_are_enough_for_xdp() -> Result<()> {
     skip_unless_equipped!();
     let (lab, _wire) = wire()?;
-    let mut agents = Vec::new();
-    for host in ["n1", "n2"] {
-        let launch = Launch::on(&lab, host)?.flags(&["--port=8620"]);
-        agents.push(launch.through(&only("-all,+bpf,+net_admin").each_ref().map(String::as_str)).start(host)?);
-    }
+    let mut agents = start_with(&lab, "-all,+bpf,+net_admin,+perfmon")?;
     for agent in &mut agents {
         agent.wait_for_mode("xdp")?;
     }
@@ -95,19 +102,31 @@ fn two_capabilities_are_enough_for_xdp() -> Result<()> {
 }
 
 #[test]
+fn with_two_capabilities_sockets_do_the_work_and_the_third_is_named() -> Result<()> {
+    skip_unless_equipped!();
+    let (lab, _wire) = wire()?;
+    let mut agents = start_with(&lab, "-all,+bpf,+net_admin")?;
+    for agent in &mut agents {
+        let process = &mut agent.process;
+        process.wait_for_line("No BPF on this node, probes go by sockets", agent::LIMIT)?;
+        process.wait_for_line("the verifier wants CAP_PERFMON", agent::LIMIT)?;
+    }
+    assert_nothing_is_lost(&mut agents, ["socket", "socket"])
+}
+
+#[test]
 fn without_any_capability_sockets_do_the_work() -> Result<()> {
     skip_unless_equipped!();
     let (lab, _wire) = wire()?;
-    let mut agents = Vec::new();
-    for host in ["n1", "n2"] {
-        let launch = Launch::on(&lab, host)?.flags(&["--port=8620"]);
-        agents.push(launch.through(&only("-all").each_ref().map(String::as_str)).start(host)?);
-    }
+    let mut agents = start_with(&lab, "-all")?;
     for agent in &mut agents {
         let line = agent
             .process
             .wait_for_line("No BPF on this node, probes go by sockets", agent::LIMIT)?;
-        assert!(line.contains("CAP_BPF and CAP_NET_ADMIN are needed"), "{line}");
+        assert!(
+            line.contains("CAP_BPF and CAP_NET_ADMIN are needed"),
+            "{line}"
+        );
     }
     assert_nothing_is_lost(&mut agents, ["socket", "socket"])
 }
@@ -137,14 +156,30 @@ fn start_both(lab: &Lab, flags: &[&str]) -> Result<[Agent; 2]> {
     Ok([start("n1")?, start("n2")?])
 }
 
+/// Both with no more than these capabilities, and so on a port that needs none.
+fn start_with(lab: &Lab, capabilities: &str) -> Result<[Agent; 2]> {
+    let words = only(capabilities);
+    let start = |host| {
+        let launch = Launch::on(lab, host)?.flags(&["--port=8620"]);
+        launch
+            .through(&words.each_ref().map(String::as_str))
+            .start(host)
+    };
+    Ok([start("n1")?, start("n2")?])
+}
+
 /// Probes go on in these modes, and from the first answer on everything has come back.
 fn assert_nothing_is_lost(agents: &mut [Agent], modes: [&str; 2]) -> Result<()> {
     for ((agent, peer), mode) in agents.iter_mut().zip(["n2", "n1"]).zip(modes) {
         let mut feed = agent.feed();
-        wait_for_feed(&format!("probes of {peer} in mode {mode}"), &mut feed, |feed| {
-            let last = feed.pair(peer)?.history.last()?;
-            (last.mode == mode && last.received > 0).then_some(())
-        })?;
+        wait_for_feed(
+            &format!("probes of {peer} in mode {mode}"),
+            &mut feed,
+            |feed| {
+                let last = feed.pair(peer)?.history.last()?;
+                (last.mode == mode && last.received > 0).then_some(())
+            },
+        )?;
         settle(&mut feed, peer)?;
         let pair = feed.pair(peer).context("it was measured")?;
         let counters = pair.counters;

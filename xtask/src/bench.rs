@@ -4,6 +4,7 @@ mod cpu;
 mod foreign;
 mod machine;
 mod pair;
+mod reflector;
 mod rtt;
 mod spinners;
 mod spread;
@@ -20,6 +21,8 @@ pub enum Bench {
     Rtt(rtt::Options),
     /// CPU time of a probe's round trip, both ends and the kernel included, beside fping's
     Cpu(cpu::Options),
+    /// Nanoseconds per packet in the programs themselves, above an empty program and above one with two clock reads
+    Reflector(reflector::Options),
 }
 
 /// Measures and prints.
@@ -27,5 +30,6 @@ pub fn run(workspace: &Workspace, bench: &Bench) -> Result<()> {
     match bench {
         Bench::Rtt(options) => rtt::run(workspace, options),
         Bench::Cpu(options) => cpu::run(workspace, options),
+        Bench::Reflector(options) => reflector::run(workspace, options),
     }
 }

@@ -98,7 +98,7 @@ impl<'a> Show<'a> {
     fn warm_up(&mut self) -> Result<()> {
         let pairs = self.options.pair_count();
         let best = self.options.mode.best();
-        self.watch(ANSWER_LIMIT, "warming up", |tally| {
+        self.watch(answer_limit(self.options), "warming up", |tally| {
             tally.answered() == pairs
         })?;
         self.watch(MODE_LIMIT, "warming up", |tally| {
@@ -171,8 +171,11 @@ impl<'a> Show<'a> {
     }
 }
 
-/// Long, because on a busy machine the kernel takes its time to verify one program set per host.
-const ANSWER_LIMIT: Duration = Duration::from_secs(20);
+/// Long, because each host has its programs verified, and a busy machine takes its time for that.
+fn answer_limit(options: &Options) -> Duration {
+    Duration::from_secs(15 + 5 * u64::from(options.nodes))
+}
+
 const MODE_LIMIT: Duration = Duration::from_secs(4);
 /// `--window` of the agents, and some time to write.
 const WINDOW: Duration = Duration::from_millis(1_200);

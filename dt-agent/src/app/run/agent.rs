@@ -324,11 +324,8 @@ impl Agent {
         let windows = batch.windows.len();
         let probes = batch.probes.as_ref().map(|block| block.count);
         if let Err(error) = publisher.publish(batch).await {
-            self.reporter.handle_lost(
-                windows,
-                probes,
-                matches!(error, PublishError::Full { .. }),
-            );
+            self.reporter
+                .handle_lost(windows, probes, matches!(error, PublishError::Full { .. }));
             tracing::error!(
                 "A batch of the feed is lost: {:#}",
                 anyhow::Error::from(error)

@@ -183,11 +183,7 @@ impl Credits {
     }
 
     fn drop_empty(&mut self) {
-        if self
-            .queues
-            .as_ref()
-            .is_some_and(|queues| queues.is_empty())
-        {
+        if self.queues.as_ref().is_some_and(|queues| queues.is_empty()) {
             self.queues = None;
         }
     }
