@@ -16,7 +16,10 @@ pub type AddressWords = [u64; 2];
 
 /// The words of an address.
 #[must_use]
-#[expect(clippy::many_single_char_names, reason = "sixteen bytes in order have no better names")]
+#[expect(
+    clippy::many_single_char_names,
+    reason = "sixteen bytes in order have no better names"
+)]
 pub const fn words(address: Address) -> AddressWords {
     let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = address;
     [

@@ -14,7 +14,6 @@
     target_arch = "bpf",
     expect(internal_features, reason = "atomics with results, see `atomic`")
 )]
-
 #![expect(
     clippy::needless_pass_by_value,
     reason = "what the macros of aya-ebpf demand of an entry"

@@ -8,9 +8,9 @@ use aya_ebpf::maps::ring_buf::RingBufEntry;
 use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf};
 use dt_common::event::ReplyEvent;
 use dt_common::map::{
-    AddressWords, Allowed, COUNTER_SLOTS, Config, FIRST_GUEST_SSID, ForeignKey,
-    GUEST_RING_BYTES, Iface, MAX_FOREIGN, MAX_IFACES, MAX_MEMBERS, MAX_PREFIXES, MAX_SOURCE_PORTS,
-    MAX_TARGETS, PREFIX_BITS, Proof, RING_BYTES, Reason, Session, Target, iface_slot,
+    AddressWords, Allowed, COUNTER_SLOTS, Config, FIRST_GUEST_SSID, ForeignKey, GUEST_RING_BYTES,
+    Iface, MAX_FOREIGN, MAX_IFACES, MAX_MEMBERS, MAX_PREFIXES, MAX_SOURCE_PORTS, MAX_TARGETS,
+    PREFIX_BITS, Proof, RING_BYTES, Reason, Session, Target, iface_slot,
 };
 
 use crate::atomic::Word;

@@ -218,18 +218,20 @@ fn account(
             now,
             config.source_interval_ns,
             config.source_burst_ns,
-        ) {
-            return refuse(Reason::SourceRate);
-        }
+        )
+    {
+        return refuse(Reason::SourceRate);
+    }
     if let Some(arrival) = maps::total_arrival()
         && !policy::conforms(
             &arrival,
             now,
             config.total_interval_ns,
             config.total_burst_ns,
-        ) {
-            return refuse(Reason::TotalRate);
-        }
+        )
+    {
+        return refuse(Reason::TotalRate);
+    }
     Ok(session.map(|session| session::record(session, u32::from_be(request.fields.seq))))
 }
 
@@ -427,17 +429,20 @@ fn repair<F: Frame>(
     retagged: bool,
 ) {
     if !F::KERNEL_CHECKSUM
-        && let Some(udp) = frame.at_mut::<Udp>(datagram.l4) {
-            udp.checksum = [0; 2];
-        }
+        && let Some(udp) = frame.at_mut::<Udp>(datagram.l4)
+    {
+        udp.checksum = [0; 2];
+    }
     let Some((head, head_len)) = sum::head(frame, datagram, request.ours) else {
         return;
     };
     let mut tail = sums.tail;
-    if retagged && datagram.udp_len as usize > head_len
-        && let Some(new) = sum::tail(frame, datagram, head_len) {
-            tail = new;
-        }
+    if retagged
+        && datagram.udp_len as usize > head_len
+        && let Some(new) = sum::tail(frame, datagram, head_len)
+    {
+        tail = new;
+    }
     if F::KERNEL_CHECKSUM {
         let difference = sum::difference(head + tail, sums.head + sums.tail);
         frame.repair_checksum(datagram.l4 + 6, difference);

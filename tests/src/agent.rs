@@ -188,6 +188,9 @@ pub fn member(host: &Host) -> String {
 }
 
 /// Waits until `found` finds something in a feed that grows.
+///
+/// # Panics
+/// Nothing was found in time: a panic, not an error, so that the words of the agents are shown as well.
 pub fn wait_for_feed<T>(
     what: &str,
     feed: &mut Feed,
@@ -217,4 +220,4 @@ pub fn settle(feed: &mut Feed, peer: &str) -> Result<()> {
 /// Deadline and settling are 1.2 s by default.
 const SETTLED_NS: u64 = 3_000_000_000;
 /// For whatever has to happen; generous, because the machine may be busy with something else.
-pub const LIMIT: Duration = Duration::from_secs(60);
+pub const LIMIT: Duration = Duration::from_mins(1);

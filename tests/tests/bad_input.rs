@@ -163,7 +163,7 @@ fn throw(from: &Host, to: SocketAddr, seed: u64) -> Result<usize> {
     })?
 }
 
-/// Pseudo-random numbers that are the same in each run (SplitMix64).
+/// Pseudo-random numbers that are the same in each run (`SplitMix64`).
 struct Chance(u64);
 
 impl Chance {

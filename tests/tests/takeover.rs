@@ -1,7 +1,7 @@
 //! Agents end, crash, are replaced and upgraded; what their peers measure through it all.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::Path;
 
 use anyhow::{Context, Result};
 use dt_tests::agent::{self, settle, wait_for_feed};
@@ -170,7 +170,7 @@ impl Stage {
     }
 
     /// Starts another agent in the subject's place and waits until it has found its rung.
-    fn replace(&mut self, log: &str, binary: &PathBuf) -> Result<()> {
+    fn replace(&mut self, log: &str, binary: &Path) -> Result<()> {
         self.subject = Launch::on(&self.lab, "n2")?
             .flags(&["--mode=xdp"])
             .binary(binary.clone())

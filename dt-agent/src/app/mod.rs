@@ -67,7 +67,10 @@ fn with<C>(
 }
 
 /// Prints what `doctor` finds; the status says whether probes can be stamped in the kernel anywhere.
-#[expect(clippy::needless_pass_by_value, reason = "a command takes its settings")]
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "a command takes its settings"
+)]
 fn examine(config: DoctorConfig) -> anyhow::Result<ExitCode> {
     let options = doctor::DoctorOptions {
         interfaces: &config.interfaces,

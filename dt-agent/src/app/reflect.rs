@@ -67,7 +67,12 @@ async fn serve(config: ReflectConfig) -> anyhow::Result<()> {
 }
 
 /// Keeps the lease and lets the ladders work, saying each change.
-async fn answer(node: &mut Node, net: &mut Net, links: &[Link], config: &ReflectConfig) -> anyhow::Result<()> {
+async fn answer(
+    node: &mut Node,
+    net: &mut Net,
+    links: &[Link],
+    config: &ReflectConfig,
+) -> anyhow::Result<()> {
     let mut tick = tokio::time::interval(TICK);
     let mut said: Vec<InterfaceStatus> = Vec::new();
     for ticks in 0_u64.. {
@@ -94,7 +99,10 @@ async fn answer(node: &mut Node, net: &mut Net, links: &[Link], config: &Reflect
 /// Tells the interfaces who can be asked for a proof. Again and again: at the start nobody may have been heard of yet.
 fn meet_neighbours(node: &mut Node, net: &mut Net, links: &[Link]) -> anyhow::Result<()> {
     for link in links {
-        let known = net.neighbours(link.index)?.into_iter().filter(|one| one.mac.is_some());
+        let known = net
+            .neighbours(link.index)?
+            .into_iter()
+            .filter(|one| one.mac.is_some());
         node.use_interface(link, None, clock::now());
         for neighbour in known {
             node.use_interface(link, Some(neighbour.address), clock::now());

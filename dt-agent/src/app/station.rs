@@ -98,7 +98,10 @@ fn remove_leftovers(settings: &StationSettings<'_>) -> Result<(), NodeError> {
     }
     let _lock = pins.lock()?;
     pins.remove_all()?;
-    tracing::info!(node = settings.node, "Removed the programs that an earlier agent left.");
+    tracing::info!(
+        node = settings.node,
+        "Removed the programs that an earlier agent left."
+    );
     Ok(())
 }
 

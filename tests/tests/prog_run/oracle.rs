@@ -10,6 +10,10 @@ use crate::sessions::{Answered, Key, Session};
 
 /// The world as the programs are told it is.
 #[derive(Clone, Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a switch of the programs on its own"
+)]
 pub struct Settings {
     pub port: u16,
     pub source_ports: (u16, u16),

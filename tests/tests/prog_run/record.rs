@@ -38,8 +38,7 @@ impl Record {
         let hex = |address: &[u8; 16]| {
             address
                 .iter()
-                .map(|byte| format!("{byte:02x}"))
-                .collect::<String>()
+                .fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
         };
         let permits: Vec<_> = settings.permits.iter().map(|permit| {
             json!({ "address": hex(&permit.address), "bits": permit.bits, "member": permit.member, "low_ports": permit.low_ports })

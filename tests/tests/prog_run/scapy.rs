@@ -117,12 +117,13 @@ fn reply_fields(reply: &ReflectorPacket) -> Value {
 }
 
 fn request(estimate: u16, time: u64) -> SenderPacket {
-    let mut request = SenderPacket::default();
-    request.seq = U32::new(0xfedc_ba98);
-    request.timestamp = U64::new(time);
-    request.error_estimate = U16::new(estimate);
-    request.ssid = U16::new(0x0102);
-    request
+    SenderPacket {
+        seq: U32::new(0xfedc_ba98),
+        timestamp: U64::new(time),
+        error_estimate: U16::new(estimate),
+        ssid: U16::new(0x0102),
+        ..SenderPacket::default()
+    }
 }
 
 /// None; ours; ours, padding and others with each of the flags.
@@ -161,5 +162,7 @@ fn ask_scapy(cases: &Value) -> Result<Value> {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    bytes
+        .iter()
+        .fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
 }

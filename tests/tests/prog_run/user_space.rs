@@ -49,8 +49,7 @@ impl UserSpace {
             return Ok(0);
         }
         let payload = &frame[datagram.payload()..datagram.end()];
-        self.parse(payload)
-            .with_context(|| format!("parsing {payload:02x?}"))?;
+        Self::parse(payload).with_context(|| format!("parsing {payload:02x?}"))?;
         let to_us = self.oracle.settings.locals.contains(&datagram.destination);
         if to_us && datagram.destination_port == self.oracle.settings.port {
             self.reflect(&datagram, payload)
@@ -59,7 +58,7 @@ impl UserSpace {
         Ok(1)
     }
 
-    fn parse(&self, payload: &[u8]) -> Result<()> {
+    fn parse(payload: &[u8]) -> Result<()> {
         let Ok((base, rest)) = SenderPacket::parse(payload) else {
             ensure!(
                 payload.len() < 44 && ReflectorPacket::parse(payload).is_err(),

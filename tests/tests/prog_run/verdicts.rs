@@ -128,6 +128,10 @@ fn passed(
     }
 }
 
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "the case given is the one that comes back, changed"
+)]
 fn told(case: Case, settings: fn(&mut Settings)) -> Case {
     Case { settings, ..case }
 }
@@ -396,7 +400,7 @@ fn malformed_requests() -> Vec<Case> {
         Case {
             frame: |ipv6| request_from(ipv6, MEMBER, vec![0; 9_209]),
             ..passed("more than jumbo", Some("non_linear"), |bytes, _, udp| {
-                bytes.truncate(udp + 100)
+                bytes.truncate(udp + 100);
             })
         },
         told(
@@ -513,10 +517,10 @@ fn replies_left_alone() -> Vec<Case> {
             )
         },
         told(left("without an agent", None, |_, _, _| {}), |settings| {
-            settings.lease = false
+            settings.lease = false;
         }),
         told(left("another hook acts", None, |_, _, _| {}), |settings| {
-            settings.acting = false
+            settings.acting = false;
         }),
         Case {
             frame: |ipv6| reply(ipv6, ssid(ipv6), 60_999),

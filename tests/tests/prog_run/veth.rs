@@ -222,7 +222,9 @@ impl RawEnd {
     }
 
     fn exchange(&mut self, frame: &[u8]) -> Result<Option<Vec<u8>>> {
-        let hex: String = frame.iter().map(|byte| format!("{byte:02x}")).collect();
+        let hex = frame
+            .iter()
+            .fold(String::new(), |text, byte| text + &format!("{byte:02x}"));
         writeln!(self.frames, "{hex}")?;
         let line = self.line()?;
         if line == "-" {

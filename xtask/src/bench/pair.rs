@@ -222,7 +222,7 @@ pub fn interrupted_output(mut process: Proc) -> Result<String> {
 const PROBING: &str = "n1";
 const ANSWERING: &str = "n2";
 const PEERS: &str = "peers.toml";
-const START_LIMIT: Duration = Duration::from_secs(60);
+const START_LIMIT: Duration = Duration::from_mins(1);
 const STOP_LIMIT: Duration = Duration::from_secs(10);
 /// Rarely: looking costs CPU that is being measured.
 const LOOK_EVERY: Duration = Duration::from_millis(200);

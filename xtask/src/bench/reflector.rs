@@ -279,7 +279,7 @@ impl Report {
                 row.above_empty_ns.to_string(),
                 row.above_two_clocks_ns.to_string(),
             ];
-            text += &format!("| {} |\n", cells.join(" | "));
+            text.extend(["| ", &cells.join(" | "), " |\n"]);
         }
         text
     }

@@ -212,6 +212,12 @@ impl Host {
 
     /// Takes in a reply; true if it is the first of this host.
     pub(super) fn handle_reply(&mut self, event: &ReplyEvent, now: MonoNanos) -> bool {
+        if event.flags & EventFlags::CORRUPT != 0 {
+            // Not an answer, but word of one that came with a wrong checksum: only the accounting wants it.
+            self.session.handle_reply(event, now);
+            self.drain(None, now);
+            return false;
+        }
         let peer = peer_of(event);
         let mut event = *event;
         if peer == Peer::Echo {

@@ -334,7 +334,7 @@ fn hint(error: &(dyn std::error::Error + 'static)) -> &'static str {
     }
 }
 
-/// `EACCES` from a program load is the verifier's word, `EPERM` a missing capability. Without CAP_PERFMON the verifier
+/// `EACCES` from a program load is the verifier's word, `EPERM` a missing capability. Without `CAP_PERFMON` the verifier
 /// allows no arithmetic of packet pointers and registers (6.18 `sanitize_ptr_alu`), which headers of any length need.
 fn permission_hint(error: &(dyn std::error::Error + 'static)) -> &'static str {
     match errno(error).map(nix::errno::Errno::from_raw) {
