@@ -173,7 +173,7 @@ impl Stage {
     fn replace(&mut self, log: &str, binary: &Path) -> Result<()> {
         self.subject = Launch::on(&self.lab, "n2")?
             .flags(&["--mode=xdp"])
-            .binary(binary.clone())
+            .binary(binary.to_path_buf())
             .start(log)?;
         self.subject.wait_for_mode("xdp")?;
         let mut feed = self.subject.feed();
