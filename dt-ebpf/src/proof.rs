@@ -64,6 +64,11 @@ pub fn turn<F: Frame>(frame: &mut F, neighbour: Neighbour) -> Verdict {
     if iface.proof_round == 0 || F::KERNEL_CHECKSUM {
         return Verdict::Untouched;
     }
+    // What went to everybody names no address of ours to ask from, and answers no question.
+    let to_one = |ethernet: &Ethernet| ethernet.destination.high[0] & 1 == 0;
+    if !frame.at::<Ethernet>(0).is_some_and(to_one) {
+        return Verdict::Untouched;
+    }
     let Some(proof) = maps::proof(frame.ifindex()) else {
         return Verdict::Untouched;
     };

@@ -13,7 +13,7 @@ use aya::programs::{Program, SchedClassifier, TestRun, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfLoader};
 use dt_common::event::ReplyEvent;
 use dt_common::map::{
-    Address, Allowed, Config, ForeignKey, Iface, Reason, Session, Target, iface_slot, names,
+    Address, Allowed, Config, ForeignKey, Iface, Proof, Reason, Session, Target, iface_slot, names,
 };
 use nix::time::{ClockId, clock_gettime};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
@@ -174,6 +174,15 @@ impl Datapath {
         time(&self.ebpf, program, frame, repeat)
     }
 
+    /// How many instructions the verifier walked for a program; `None` before kernel 5.16.
+    pub fn verified_instructions(&self, program: &str) -> Result<Option<u32>> {
+        let info = match found(&self.ebpf, program)? {
+            Program::Xdp(xdp) => xdp.info()?,
+            other => <&SchedClassifier>::try_from(other)?.info()?,
+        };
+        Ok(info.verified_instruction_count())
+    }
+
     /// The object itself, for what attaches its programs.
     pub fn ebpf_mut(&mut self) -> &mut Ebpf {
         &mut self.ebpf
@@ -208,6 +217,16 @@ impl Datapath {
         let map = self.map(names::PORTS)?;
         let mut ports: Array<_, u32> = map.try_into()?;
         Ok(ports.set(index, u32::from(ssid), 0)?)
+    }
+
+    /// How far the proof on [`IFINDEX`] has come.
+    pub fn proof(&mut self) -> Result<Proof> {
+        self.get::<_, 24>(names::PROOFS, iface_slot(IFINDEX))
+    }
+
+    /// Replaces how far the proof on [`IFINDEX`] has come.
+    pub fn set_proof(&mut self, proof: &Proof) -> Result<()> {
+        self.set(names::PROOFS, iface_slot(IFINDEX), bytes::<_, 24>(proof))
     }
 
     /// A member's session.
@@ -346,13 +365,16 @@ fn test_run(
     program: &str,
     options: TestRunOptions<'_>,
 ) -> Result<aya::programs::TestRunResult> {
-    let found = ebpf
-        .program(program)
-        .with_context(|| format!("the object has no program {program}"))?;
+    let found = found(ebpf, program)?;
     Ok(match found {
         Program::Xdp(_) => <&Xdp>::try_from(found)?.test_run(options)?,
         _ => <&SchedClassifier>::try_from(found)?.test_run(options)?,
     })
+}
+
+fn found<'a>(ebpf: &'a Ebpf, program: &str) -> Result<&'a Program> {
+    let found = ebpf.program(program);
+    found.with_context(|| format!("the object has no program {program}"))
 }
 
 fn bytes<T: IntoBytes + Immutable, const N: usize>(value: &T) -> [u8; N] {

@@ -1,7 +1,7 @@
 //! `dt-agent ping`: probes hosts as `ping` does, with the round trip timed in the kernel.
 //!
 //! One thread does it all, woken by a timer, by replies and by signals. Which datapath it stands on is the business of
-//! [`ground`], when to probe and what a reply means that of [`host`]. Its exit status is that of `ping`: 0 if every host
+//! `ground`, when to probe and what a reply means that of `host`. Its exit status is that of `ping`: 0 if every host
 //! answered, 1 if one did not, 2 if it could not be tried.
 
 mod bell;

@@ -205,6 +205,26 @@ fn a_flood_of_foreigners_makes_others_begin_anew_but_no_member() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn the_verifier_has_room_for_other_kernels_and_later_versions() -> Result<()> {
+    skip_unless_equipped!();
+    let rig = Rig::new(Hook::Xdp)?;
+    for (program, limit) in [
+        ("xdp_ingress", 400_000),
+        ("tc_ingress", 400_000),
+        ("tc_egress", 10_000),
+    ] {
+        // A million is what the kernel allows.
+        let walked = rig.datapath.verified_instructions(program)?;
+        assert!(
+            walked.is_none_or(|walked| walked < limit),
+            "{program}: {walked:?}"
+        );
+        println!("{program}: {walked:?} instructions walked");
+    }
+    Ok(())
+}
+
 /// Interval and burst per source and for all together.
 fn limit(rig: &mut Rig, source: (u64, u64), total: (u64, u64)) -> Result<()> {
     let mut limited = config(&rig.oracle.settings);

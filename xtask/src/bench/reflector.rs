@@ -71,7 +71,8 @@ struct Row {
     case: Case,
     ns: Spread,
     above_empty_ns: Spread,
-    above_two_clocks_ns: Spread,
+    /// Not of packets that are none of ours: they pay for no clock.
+    above_two_clocks_ns: Option<Spread>,
 }
 
 /// Sets up, builds, times, and prints.
@@ -90,8 +91,15 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
             .context("cannot load the lab object")?,
     };
     datapath::load_all(&mut bench.lab)?;
+    // Before all CPUs but one are out of sight.
+    let machine = Machine::look()?;
     stay_on_one_cpu()?;
-    let report = bench.run()?;
+    let report = Report {
+        machine,
+        packets: options.packets,
+        rounds: options.rounds,
+        rows: bench.rows()?,
+    };
     print!("{}", report.to_markdown());
     if let Some(mut file) = json {
         writeln!(file, "{}", serde_json::to_string_pretty(&report)?)?;
@@ -106,7 +114,7 @@ struct Bench<'a> {
 }
 
 impl Bench<'_> {
-    fn run(&mut self) -> Result<Report> {
+    fn rows(&mut self) -> Result<Vec<Row>> {
         let mut rows = Vec::new();
         for hook in [Hook::Xdp, Hook::Tc] {
             for ipv6 in [false, true] {
@@ -118,12 +126,7 @@ impl Bench<'_> {
                 }
             }
         }
-        Ok(Report {
-            machine: Machine::look()?,
-            packets: self.options.packets,
-            rounds: self.options.rounds,
-            rows,
-        })
+        Ok(rows)
     }
 
     fn row(&mut self, hook: Hook, ipv6: bool, case: Case) -> Result<Row> {
@@ -147,7 +150,10 @@ impl Bench<'_> {
             case,
             ns: spread(|turn| turn.0)?,
             above_empty_ns: spread(|turn| turn.1)?,
-            above_two_clocks_ns: spread(|turn| turn.2)?,
+            above_two_clocks_ns: match case {
+                Case::NotOurs => None,
+                _ => Some(spread(|turn| turn.2)?),
+            },
         })
     }
 
@@ -275,14 +281,21 @@ impl Report {
                 row.mode.to_owned(),
                 row.ip.to_string(),
                 row.case.words().to_owned(),
-                row.ns.to_string(),
-                row.above_empty_ns.to_string(),
-                row.above_two_clocks_ns.to_string(),
+                whole(&row.ns),
+                whole(&row.above_empty_ns),
+                row.above_two_clocks_ns
+                    .as_ref()
+                    .map_or_else(String::new, whole),
             ];
             text.extend(["| ", &cells.join(" | "), " |\n"]);
         }
         text
     }
+}
+
+/// Without decimals: the kernel gives none.
+fn whole(Spread { median, min, max }: &Spread) -> String {
+    format!("{median:.0} ({min:.0} to {max:.0})")
 }
 
 fn baselines(hook: Hook) -> (&'static str, &'static str) {

@@ -47,6 +47,8 @@ impl Capabilities {
     pub const NET_ADMIN: u32 = 12;
     /// Everything that has no capability of its own.
     pub const SYS_ADMIN: u32 = 21;
+    /// Let programs reckon with packet pointers (Linux 5.8): headers have no fixed length.
+    pub const PERFMON: u32 = 38;
     /// Load programs (Linux 5.8).
     pub const BPF: u32 = 39;
 

@@ -156,13 +156,15 @@ fn bpf_blockers(facts: &Facts) -> Vec<String> {
 fn missing(capabilities: Capabilities) -> Vec<(u32, &'static str)> {
     [
         (Capabilities::BPF, "CAP_BPF"),
+        (Capabilities::PERFMON, "CAP_PERFMON"),
         (Capabilities::NET_ADMIN, "CAP_NET_ADMIN"),
         (Capabilities::NET_BIND_SERVICE, "CAP_NET_BIND_SERVICE"),
     ]
     .into_iter()
-    // CAP_SYS_ADMIN stood for CAP_BPF before there was one, and still does.
+    // CAP_SYS_ADMIN stood for CAP_BPF and CAP_PERFMON before there were any, and still does.
     .filter(|(number, _)| {
-        let stands_in = *number == Capabilities::BPF && capabilities.has(Capabilities::SYS_ADMIN);
+        let split_off = matches!(*number, Capabilities::BPF | Capabilities::PERFMON);
+        let stands_in = split_off && capabilities.has(Capabilities::SYS_ADMIN);
         !capabilities.has(*number) && !stands_in
     })
     .collect()

@@ -141,17 +141,19 @@ type Change<'a> = &'a dyn Fn(&mut Facts);
 #[test]
 fn what_the_host_lacks_is_said_for_every_interface() {
     let none = Capabilities(0);
-    let only = Capabilities(1 << Capabilities::BPF | 1 << Capabilities::NET_ADMIN);
+    let only = Capabilities(
+        1 << Capabilities::BPF | 1 << Capabilities::PERFMON | 1 << Capabilities::NET_ADMIN,
+    );
     let old = Capabilities(1 << Capabilities::SYS_ADMIN | 1 << Capabilities::NET_ADMIN);
     let table: [(&str, Change<'_>, &str, &str); 6] = [
         (
             "nothing at all",
             &|facts| facts.capabilities = Ok(none),
             "socket",
-            "CAP_BPF is missing; CAP_NET_ADMIN is missing",
+            "CAP_BPF is missing; CAP_PERFMON is missing; CAP_NET_ADMIN is missing",
         ),
         (
-            "the two that matter",
+            "the three that matter",
             &|facts| facts.capabilities = Ok(only),
             "xdp",
             "",

@@ -18,8 +18,8 @@ use super::serial::{is_below, later, rise};
 pub(super) struct Credits {
     queues: Option<Box<Queues>>,
     local: Option<LocalCounts>,
-    /// Corrupt replies that were ever named.
-    named: u32,
+    /// Corrupt replies that were named and are in no count read so far.
+    uncounted: u32,
 }
 
 /// What the reflector threw away between two requests that it answered.
@@ -52,7 +52,6 @@ struct ReturnCredit {
 
 #[derive(Clone, Copy, Debug)]
 struct LocalCounts {
-    /// Those that were not named.
     corrupt: u32,
     overrun: u32,
     read: MonoNanos,
@@ -79,23 +78,23 @@ impl Credits {
 
     /// Takes the collector's totals for this target, as they stand at `now`. The first reading is only a starting point.
     pub fn handle_local_counts(&mut self, corrupt: u32, overrun: u32, now: MonoNanos) {
-        let unnamed = corrupt.wrapping_sub(self.named);
         let current = LocalCounts {
-            // An event may be read before the count that it is in; what was credited once is not credited again.
-            corrupt: self
-                .local
-                .map_or(unnamed, |last| later(last.corrupt, unnamed)),
+            corrupt,
             overrun,
             read: now,
         };
         let Some(last) = self.local.replace(current) else {
             return;
         };
+        // Named ones need no credit. An event may be read before the count that it is in, so they wait for it.
+        let risen = rise(last.corrupt, corrupt);
+        let named = risen.min(self.uncounted);
+        self.uncounted -= named;
         let credit = ReturnCredit {
             from: last.read,
             until: now,
             overrun: rise(last.overrun, overrun),
-            corrupt: rise(last.corrupt, current.corrupt),
+            corrupt: risen - named,
         };
         if credit.overrun > 0 || credit.corrupt > 0 {
             self.grant_return(credit);
@@ -109,7 +108,7 @@ impl Credits {
         // Beyond that it goes without a name, like all that the collector could only count.
         if queue.len() < MAX_NAMED {
             queue.push_back(seq);
-            self.named = self.named.wrapping_add(1);
+            self.uncounted = self.uncounted.saturating_add(1);
         }
         self.drop_empty();
     }

@@ -455,7 +455,7 @@ fn a_corrupt_reply_read_before_its_count_and_one_counted_only_are_told_apart() {
     desk.send_many(1, 4);
     let named = desk.answer(1);
     desk.deliver(&corrupt(named));
-    desk.session.handle_local_counts(0, 0, at(50));
+    desk.session.handle_local_counts(0, 0, at(5));
     desk.lose_reply(2);
     desk.lose_reply(3);
     desk.exchange(4);
