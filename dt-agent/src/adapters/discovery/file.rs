@@ -36,6 +36,8 @@ pub struct FileDiscovery<R = SystemResolver> {
     interval: Interval,
     work: JoinSet<Done>,
     looking: bool,
+    /// Asked to look while a look was under way, which may have missed what it was asked for.
+    look_again: bool,
     fingerprint: Fingerprint,
     /// Of the text that was understood or complained about last.
     text_hash: Option<u64>,
@@ -84,6 +86,7 @@ impl<R: Resolve> FileDiscovery<R> {
             interval,
             work: JoinSet::new(),
             looking: false,
+            look_again: false,
             fingerprint: Fingerprint::default(),
             text_hash: None,
             file: None,
@@ -100,12 +103,18 @@ impl<R: Resolve> FileDiscovery<R> {
         self.impatient = self.stale;
         self.names.tick();
         self.ask();
-        if !self.looking {
-            self.looking = true;
-            let (path, before) = (Arc::clone(&self.path), self.fingerprint.clone());
-            self.work
-                .spawn_blocking(move || Done::Looked(look::look(&path, &before)));
+        self.look();
+    }
+
+    fn look(&mut self) {
+        if self.looking {
+            self.look_again = true;
+            return;
         }
+        self.looking = true;
+        let (path, before) = (Arc::clone(&self.path), self.fingerprint.clone());
+        self.work
+            .spawn_blocking(move || Done::Looked(look::look(&path, &before)));
     }
 
     fn handle_done(&mut self, done: Result<Done, JoinError>) {
@@ -116,6 +125,9 @@ impl<R: Resolve> FileDiscovery<R> {
                 match look.found {
                     Ok(text) => self.handle_text(text.as_deref()),
                     Err(error) => self.handle_unreadable(error),
+                }
+                if std::mem::take(&mut self.look_again) {
+                    self.look();
                 }
             }
             Ok(Done::Resolved(name, answer)) => {
