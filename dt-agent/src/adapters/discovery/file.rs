@@ -35,9 +35,7 @@ pub struct FileDiscovery<R = SystemResolver> {
     resolver: R,
     interval: Interval,
     work: JoinSet<Done>,
-    looking: bool,
-    /// Asked to look while a look was under way, which may have missed what it was asked for.
-    look_again: bool,
+    looking: Looking,
     fingerprint: Fingerprint,
     /// Of the text that was understood or complained about last.
     text_hash: Option<u64>,
@@ -52,6 +50,15 @@ pub struct FileDiscovery<R = SystemResolver> {
     error: Option<DiscoveryError>,
     /// The last complaint about reading, while it holds.
     unreadable: Option<String>,
+}
+
+/// Whether a thread looks at the file.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Looking {
+    No,
+    Once,
+    /// Asked to look while one was under way, which may have missed what it was asked for.
+    Twice,
 }
 
 /// What a thread has done.
@@ -85,8 +92,7 @@ impl<R: Resolve> FileDiscovery<R> {
             resolver,
             interval,
             work: JoinSet::new(),
-            looking: false,
-            look_again: false,
+            looking: Looking::No,
             fingerprint: Fingerprint::default(),
             text_hash: None,
             file: None,
@@ -107,11 +113,11 @@ impl<R: Resolve> FileDiscovery<R> {
     }
 
     fn look(&mut self) {
-        if self.looking {
-            self.look_again = true;
+        if self.looking != Looking::No {
+            self.looking = Looking::Twice;
             return;
         }
-        self.looking = true;
+        self.looking = Looking::Once;
         let (path, before) = (Arc::clone(&self.path), self.fingerprint.clone());
         self.work
             .spawn_blocking(move || Done::Looked(look::look(&path, &before)));
@@ -120,13 +126,13 @@ impl<R: Resolve> FileDiscovery<R> {
     fn handle_done(&mut self, done: Result<Done, JoinError>) {
         match done {
             Ok(Done::Looked(look)) => {
-                self.looking = false;
+                let again = std::mem::replace(&mut self.looking, Looking::No) == Looking::Twice;
                 self.fingerprint = look.fingerprint;
                 match look.found {
                     Ok(text) => self.handle_text(text.as_deref()),
                     Err(error) => self.handle_unreadable(error),
                 }
-                if std::mem::take(&mut self.look_again) {
+                if again {
                     self.look();
                 }
             }
@@ -137,7 +143,7 @@ impl<R: Resolve> FileDiscovery<R> {
                 self.ask();
             }
             // A panic on a thread of ours, or the end of the runtime: look again rather than never.
-            Err(_) => self.looking = false,
+            Err(_) => self.looking = Looking::No,
         }
     }
 
