@@ -131,6 +131,11 @@ impl Agent {
         &self.feed
     }
 
+    /// Waits until the agent has said `text`.
+    pub fn wait_until_said(&mut self, text: &str) -> Result<String> {
+        self.process.wait_for_line(text, LIMIT)
+    }
+
     /// Waits until some interface was given this mode, and returns the line that says so and why.
     pub fn wait_for_mode(&mut self, mode: &str) -> Result<String> {
         // Without colours, because its output is a file.

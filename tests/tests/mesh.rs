@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 use dt_tests::agent::{self, LIMIT, settle, wait_for_feed};
-use dt_tests::feed::{excused, unexplained};
+use dt_tests::feed::{Feed, excused, unexplained};
 use dt_tests::wait::{self, unix_now_ns};
 use dt_tests::{Agent, Lab, LabObject, Launch, given, skip_unless_equipped};
 use nix::sys::signal::Signal;
@@ -47,15 +47,13 @@ fn the_stop_key_stops_the_probing_of_the_whole_mesh_and_its_end_starts_it_again(
     })?;
 
     agent::write_peers(&lab, &format!("stop = true\n{members}"))?;
-    wait_for_feed("end of the session", &mut feed, |feed| {
-        (feed.pair("n2")?.counters.in_flight == 0).then_some(())
-    })?;
+    for agent in &mut agents {
+        agent.wait_until_said("told to stop")?;
+    }
     // The last window of a session is the shorter one in which it ended; batches go on without any.
+    pass_batches(&mut feed)?;
     let sent = feed.pair("n2").context("it was probed")?.counters.sent;
-    let batches = feed.batches();
-    wait_for_feed("batches without windows", &mut feed, |feed| {
-        (feed.batches() > batches + 2).then_some(())
-    })?;
+    pass_batches(&mut feed)?;
     assert_eq!(feed.pair("n2").map(|pair| pair.counters.sent), Some(sent));
 
     agent::write_peers(&lab, &members)?;
@@ -68,6 +66,14 @@ fn the_stop_key_stops_the_probing_of_the_whole_mesh_and_its_end_starts_it_again(
     let counters = feed.pair("n2").context("it was probed")?.counters;
     assert_eq!(unexplained(&counters), 0, "{counters:?}");
     Ok(())
+}
+
+/// Waits for three more batches: what was under way before is in the feed then.
+fn pass_batches(feed: &mut Feed) -> Result<()> {
+    let batches = feed.batches();
+    wait_for_feed("more batches", feed, |feed| {
+        (feed.batches() > batches + 2).then_some(())
+    })
 }
 
 #[test]
