@@ -40,7 +40,15 @@ impl Peer {
             address,
             zone: zone.to_owned(),
             rack: rack.to_owned(),
+            instance_group: String::new(),
         }
+    }
+
+    /// The same entry with an instance group.
+    #[must_use]
+    pub fn in_group(mut self, instance_group: &str) -> Self {
+        instance_group.clone_into(&mut self.instance_group);
+        self
     }
 
     /// The probed address, unless its length is neither 4 nor 16 bytes.

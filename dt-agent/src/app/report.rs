@@ -7,13 +7,13 @@ use dt_common::time::MonoNanos;
 use dt_feed::SCHEMA_VERSION;
 use dt_feed::probes::{self, Outcome as FeedOutcome, ProbeRecord};
 use dt_feed::proto::{
-    self, AddressFamily, Batch, Clocks, Losses, Method, Mode, StampSource, suspect,
+    self, AddressFamily, Batch, Clocks, Losses, Method, Mode, PeerState, StampSource, suspect,
 };
 
 use super::peers::Places;
 use crate::adapters::clock::{ClockState, SharedClock};
 use crate::adapters::datapath::prober::{Path, PeerWindow, WindowBatch};
-use crate::engine::mesh::{Member, Slot};
+use crate::engine::mesh::{Member, MemberState, Slot};
 use crate::engine::session::{Outcome, ProbeOutcome};
 use crate::engine::window::{Counters, StampSources, WindowReport};
 
@@ -22,6 +22,7 @@ pub(super) struct Reporter {
     source: String,
     zone: String,
     rack: String,
+    instance_group: String,
     start_id: u64,
     sequence: u64,
     told: BTreeSet<Slot>,
@@ -44,6 +45,7 @@ impl Reporter {
             source: own.name.clone(),
             zone: own.labels.zone.clone().unwrap_or_default(),
             rack: own.labels.rack.clone().unwrap_or_default(),
+            instance_group: own.labels.instance_group.clone().unwrap_or_default(),
             start_id,
             sequence: 0,
             told: BTreeSet::new(),
@@ -84,6 +86,7 @@ impl Reporter {
             agent_version: env!("CARGO_PKG_VERSION").to_owned(),
             source_zone: self.zone.clone(),
             source_rack: self.rack.clone(),
+            source_instance_group: self.instance_group.clone(),
             peers,
             windows,
             probes: probe_block(closed, &clock),
@@ -123,13 +126,14 @@ impl Reporter {
             let labels = &place.peer.labels;
             let text = |label: &Option<String>| label.clone().unwrap_or_default();
             let (zone, rack) = (text(&labels.zone), text(&labels.rack));
-            peers.push(proto::Peer::new(
+            let entry = proto::Peer::new(
                 u32::from(window.slot.0),
                 &place.peer.name,
                 place.peer.address,
                 &zone,
                 &rack,
-            ));
+            );
+            peers.push(entry.in_group(&text(&labels.instance_group)));
         }
         peers
     }
@@ -142,7 +146,8 @@ impl Reporter {
         clock: &ClockState,
     ) -> proto::Window {
         let report = &window.report;
-        let address = places.get(&window.slot).map(|place| place.peer.address);
+        let peer = places.get(&window.slot).map(|place| &place.peer);
+        let address = peer.map(|peer| peer.address);
         let reasons = suspect_reasons(report, closed);
         proto::Window {
             peer: u32::from(window.slot.0),
@@ -154,6 +159,7 @@ impl Reporter {
             address_family: family(address).into(),
             dscp: Some(u32::from(self.dscp)),
             packet_bytes: packet_bytes(address, self.payload_bytes),
+            peer_state: state(peer.map(|peer| peer.state)).into(),
             counters: Some(counters(&report.counters, report.in_flight)),
             rtt: some_histogram(&report.rtt),
             user_rtt: some_histogram(&report.user_rtt),
@@ -276,6 +282,15 @@ fn hops(hops: crate::engine::window::Hops) -> Option<proto::Hops> {
         last: last.into(),
         changed: hops.changed,
     })
+}
+
+fn state(state: Option<MemberState>) -> PeerState {
+    match state {
+        Some(MemberState::Alive) => PeerState::Alive,
+        Some(MemberState::Restarting) => PeerState::Restarting,
+        Some(MemberState::Failed) => PeerState::Failed,
+        Some(MemberState::Unsaid) | None => PeerState::Unspecified,
+    }
 }
 
 fn family(address: Option<IpAddr>) -> AddressFamily {

@@ -15,7 +15,7 @@ use std::net::IpAddr;
 
 use dt_common::map::MAX_MEMBERS;
 
-pub use member::{Family, Labels, Member, Membership, Peer, PeerChange, Slot};
+pub use member::{Family, Labels, Member, MemberState, Membership, Peer, PeerChange, Slot};
 pub use problem::Problem;
 
 use sift::Sifted;

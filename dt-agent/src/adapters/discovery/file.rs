@@ -18,7 +18,7 @@ use std::time::Duration;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Interval, MissedTickBehavior};
 
-use crate::engine::mesh::Member;
+use crate::engine::mesh::{Member, MemberState};
 use crate::ports::{Discovered, Discovery, DiscoveryError, LeftOut};
 
 use look::{Fingerprint, Look};
@@ -257,6 +257,7 @@ fn assemble(file: &PeersFile, names: &Names) -> Discovered {
                 addresses,
                 port: entry.port,
                 labels: entry.labels.clone(),
+                state: MemberState::Unsaid,
             }),
             Err(reason) => found.left_out.push(LeftOut {
                 name: entry.name.clone(),

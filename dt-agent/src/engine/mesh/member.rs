@@ -24,6 +24,22 @@ pub struct Member {
     pub port: u16,
     /// Where it stands.
     pub labels: Labels,
+    /// Whether it is there.
+    pub state: MemberState,
+}
+
+/// What the source of discovery says of a member. One that left is not a member any more.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum MemberState {
+    /// Nothing: the source knows no states.
+    #[default]
+    Unsaid,
+    /// It is there.
+    Alive,
+    /// Its agent said that it would be back; its host goes on answering meanwhile.
+    Restarting,
+    /// It went without a word; probed on, so that a dead host is seen as one.
+    Failed,
 }
 
 /// Where a node stands and what it is; all of it is optional.
@@ -52,6 +68,8 @@ pub struct Peer {
     pub port: u16,
     /// Where it stands.
     pub labels: Labels,
+    /// Whether it is there, by the membership.
+    pub state: MemberState,
 }
 
 /// Number of a peer on this node, from 1 to [`Slot::LAST`]; on the wire it is the STAMP session identifier (SSID).
@@ -91,11 +109,11 @@ pub enum PeerChange {
         /// Its slot.
         slot: Slot,
     },
-    /// The same path has other labels.
+    /// The same path has other labels or another state.
     Update {
         /// Its slot.
         slot: Slot,
-        /// The peer with its new labels; address and port are as before.
+        /// The peer as it is now; address and port are as before.
         peer: Peer,
     },
     /// Probe this peer from now on.

@@ -61,6 +61,7 @@ impl<'a> Sifted<'a> {
                     address,
                     port: member.port,
                     labels: member.labels.clone(),
+                    state: member.state,
                 }),
             }
         }

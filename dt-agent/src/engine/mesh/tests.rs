@@ -13,6 +13,7 @@ fn member(name: &str, addresses: &[&str]) -> Member {
             .collect(),
         port: 862,
         labels: Labels::default(),
+        state: MemberState::Alive,
     }
 }
 
@@ -269,6 +270,22 @@ fn those_beyond_the_peer_limit_are_named_and_counted() {
 }
 
 #[test]
+fn a_state_is_news_of_the_same_path() {
+    let mut mesh = mesh();
+    let alive = [me(), member("n1", &["10.0.0.1"])];
+    let joined = mesh.handle_membership(&membership(&alive));
+    let [PeerChange::Join { slot, .. }] = joined[..] else {
+        panic!("{joined:?}");
+    };
+    let failed = [me(), Member { state: MemberState::Failed, ..alive[1].clone() }];
+    let changes = mesh.handle_membership(&membership(&failed));
+    assert!(
+        matches!(&changes[..], [PeerChange::Update { slot: same, peer }] if *same == slot && peer.state == MemberState::Failed),
+        "{changes:?}"
+    );
+}
+
+#[test]
 fn ten_thousand_members_and_more_fit() {
     let mut mesh = mesh();
     let mut members = vec![me()];
@@ -304,6 +321,7 @@ fn any_member() -> impl Strategy<Value = Member> {
                 rack: Some(format!("r{rack}")),
                 ..Labels::default()
             },
+            state: MemberState::Alive,
         })
 }
 
