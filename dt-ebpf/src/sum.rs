@@ -65,7 +65,10 @@ impl Sums {
 #[inline(always)]
 pub fn head<F: Frame>(frame: &F, datagram: &Datagram, ours: bool) -> Option<(u64, usize)> {
     if ours {
-        Some((short(frame.at::<[u8; PROBE_HEAD]>(datagram.l4)?), PROBE_HEAD))
+        Some((
+            short(frame.at::<[u8; PROBE_HEAD]>(datagram.l4)?),
+            PROBE_HEAD,
+        ))
     } else {
         Some((short(frame.at::<[u8; BASE_HEAD]>(datagram.l4)?), BASE_HEAD))
     }

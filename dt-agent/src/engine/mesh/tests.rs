@@ -272,12 +272,18 @@ fn those_beyond_the_peer_limit_are_named_and_counted() {
 #[test]
 fn a_state_is_news_of_the_same_path() {
     let mut mesh = mesh();
-    let alive = [me(), member("n1", &["10.0.0.1"])];
+    let alive = [me(), member("n1", &["10.0.0.9"])];
     let joined = mesh.handle_membership(&membership(&alive));
     let [PeerChange::Join { slot, .. }] = joined[..] else {
         panic!("{joined:?}");
     };
-    let failed = [me(), Member { state: MemberState::Failed, ..alive[1].clone() }];
+    let failed = [
+        me(),
+        Member {
+            state: MemberState::Failed,
+            ..alive[1].clone()
+        },
+    ];
     let changes = mesh.handle_membership(&membership(&failed));
     assert!(
         matches!(&changes[..], [PeerChange::Update { slot: same, peer }] if *same == slot && peer.state == MemberState::Failed),
