@@ -11,10 +11,12 @@ pub mod batch;
 pub mod histogram;
 pub mod probes;
 pub mod proto;
+pub mod repeats;
 pub mod segment;
 mod varint;
 
 pub use histogram::Histogram;
+pub use repeats::Repeats;
 
 /// Version of the schema that this crate writes into [`proto::Batch::schema_version`].
 ///
