@@ -9,6 +9,7 @@ use anyhow::{Result, bail};
 
 use crate::clock::Stopwatch;
 use crate::process;
+use crate::schema;
 use crate::workspace::Workspace;
 
 /// Runs all checks; one line each, and the output of those that failed.
@@ -41,6 +42,7 @@ type Check = fn(&Workspace) -> Result<()>;
 const CHECKS: &[(&str, Check)] = &[
     ("format", format),
     ("tracked files", tracked::check),
+    ("schema", schema::check),
     ("licences", dependencies::licences),
     ("duplicates", dependencies::duplicates),
     ("reasons", dependencies::reasons),

@@ -5,7 +5,7 @@ use clap::{Parser, Subcommand};
 
 use crate::setup::Group;
 use crate::workspace::{self, Workspace};
-use crate::{bench, build, check, demo, load, setup, test};
+use crate::{bench, build, check, demo, load, schema, setup, test};
 
 #[derive(Parser)]
 #[command(
@@ -54,6 +54,8 @@ enum Task {
     Bench(bench::Bench),
     /// Prove what can be proved without a kernel: formatting, lints, docs, licences, duplicates, layering
     Check,
+    /// Compare the schema of the feed with the released one, which it may only extend
+    Schema(schema::Options),
     /// Set up, build, and run all tests: on the host, and as root in network namespaces
     ///
     /// Ends with one line, `N passed, N failed, N skipped`. With CI=true a skipped test is a failure.
@@ -87,6 +89,7 @@ pub fn run() -> Result<()> {
             bench::run(&workspace, &bench)
         }
         Task::Check => check::run(&workspace),
+        Task::Schema(options) => schema::run(&workspace, &options),
         Task::Test { filter } => {
             workspace::require_root("test")?;
             test::run(&workspace, filter.as_deref())

@@ -13,6 +13,7 @@ mod clock;
 mod demo;
 mod load;
 mod process;
+mod schema;
 mod setup;
 mod test;
 mod workspace;
