@@ -5,7 +5,7 @@
 
 use crate::proto::{Method, ProbeBlock, ProbeOutcome};
 
-use column::BrokenColumn;
+use column::{BrokenColumn, Encoder};
 
 mod column;
 #[cfg(test)]
@@ -139,37 +139,19 @@ pub fn encode(records: &mut [ProbeRecord]) -> Result<ProbeBlock, EncodeError> {
         .map(|record| record.sent_unix_us)
         .min()
         .unwrap_or(0);
-    let (methods, ports) = (methods_of(records)?, ports_of(records));
-    let column = |value: fn(&ProbeRecord) -> u64| column::encode(records.iter().map(value));
-    // Both look-ups find what was collected from the same records above.
-    let port =
-        |record: &ProbeRecord| ports.partition_point(|port| *port < record.source_port) as u64;
-    let method = |record: &ProbeRecord| {
-        methods
-            .iter()
-            .take_while(|method| **method != record.method)
-            .count() as u64
-    };
+    let (methods, ports) = (methods_of(records)?, Ports::of(records));
+    let mut columns = ColumnEncoders::new();
+    // Frame by frame, so that records are read from the nearest cache by all columns but the first.
+    for chunk in records.chunks(column::FRAME_ROWS) {
+        columns.extend(chunk, base_unix_us, &methods, &ports);
+    }
     Ok(ProbeBlock {
         count: records.len() as u32,
         base_unix_us,
-        peer: column(|record| record.peer.into()),
-        sent: column::encode(
-            records
-                .iter()
-                .map(|record| record.sent_unix_us - base_unix_us),
-        ),
-        sequence: column(|record| record.sequence.into()),
-        outcome: column(|record| record.outcome.code().into()),
-        rtt: column::encode(records.iter().filter_map(|record| record.outcome.rtt_ns())),
-        port: column::encode(records.iter().map(port)),
-        hops_forward: column(|record| hops_to_row(record.hops_forward)),
-        hops_return: column(|record| hops_to_row(record.hops_return)),
-        method: column::encode(records.iter().map(method)),
-        suspect_reasons: column(|record| record.suspect_reasons.into()),
-        ports: column::encode(ports.iter().map(|port| (*port).into())),
-        port_count: ports.len() as u32,
         methods,
+        port_count: ports.used.len() as u32,
+        ports: column::encode(ports.used.iter().map(|port| (*port).into())),
+        ..columns.finish()
     })
 }
 
@@ -337,11 +319,112 @@ fn methods_of(records: &[ProbeRecord]) -> Result<Vec<Method>, EncodeError> {
     }
 }
 
-fn ports_of(records: &[ProbeRecord]) -> Vec<u16> {
-    let mut ports: Vec<u16> = records.iter().map(|record| record.source_port).collect();
-    ports.sort_unstable();
-    ports.dedup();
-    ports
+/// The source ports of a block, and the place of each among them.
+struct Ports {
+    /// Ascending.
+    used: Vec<u16>,
+    /// By port; of those that are not used it says nothing.
+    places: Vec<u16>,
+}
+
+impl Ports {
+    fn of(records: &[ProbeRecord]) -> Self {
+        let mut places = vec![0; PORTS];
+        for record in records {
+            places[usize::from(record.source_port)] = 1;
+        }
+        let mut used = Vec::new();
+        for (port, place) in (0..=u16::MAX).zip(&mut places) {
+            if *place == 1 {
+                *place = used.len() as u16;
+                used.push(port);
+            }
+        }
+        Self { used, places }
+    }
+
+    fn place(&self, port: u16) -> u64 {
+        self.places[usize::from(port)].into()
+    }
+}
+
+/// The columns of a block that is being made.
+struct ColumnEncoders {
+    peer: Encoder,
+    sent: Encoder,
+    sequence: Encoder,
+    outcome: Encoder,
+    rtt: Encoder,
+    port: Encoder,
+    hops_forward: Encoder,
+    hops_return: Encoder,
+    method: Encoder,
+    suspect_reasons: Encoder,
+}
+
+impl ColumnEncoders {
+    const fn new() -> Self {
+        Self {
+            peer: Encoder::new(),
+            sent: Encoder::new(),
+            sequence: Encoder::new(),
+            outcome: Encoder::new(),
+            rtt: Encoder::new(),
+            port: Encoder::new(),
+            hops_forward: Encoder::new(),
+            hops_return: Encoder::new(),
+            method: Encoder::new(),
+            suspect_reasons: Encoder::new(),
+        }
+    }
+
+    fn extend(
+        &mut self,
+        records: &[ProbeRecord],
+        base_unix_us: u64,
+        methods: &[Method],
+        ports: &Ports,
+    ) {
+        // Every method was collected from the same records.
+        let place =
+            |method: Method| methods.iter().take_while(|other| **other != method).count() as u64;
+        let all = || records.iter();
+        self.peer.extend(all().map(|record| record.peer.into()));
+        self.sent
+            .extend(all().map(|record| record.sent_unix_us - base_unix_us));
+        self.sequence
+            .extend(all().map(|record| record.sequence.into()));
+        self.outcome
+            .extend(all().map(|record| record.outcome.code().into()));
+        self.rtt
+            .extend(all().filter_map(|record| record.outcome.rtt_ns()));
+        self.port
+            .extend(all().map(|record| ports.place(record.source_port)));
+        self.hops_forward
+            .extend(all().map(|record| hops_to_row(record.hops_forward)));
+        self.hops_return
+            .extend(all().map(|record| hops_to_row(record.hops_return)));
+        self.method.extend(all().map(|record| place(record.method)));
+        self.suspect_reasons
+            .extend(all().map(|record| record.suspect_reasons.into()));
+    }
+
+    /// A block with these columns and nothing else.
+    fn finish(self) -> ProbeBlock {
+        ProbeBlock {
+            peer: self.peer.finish(),
+            sent: self.sent.finish(),
+            sequence: self.sequence.finish(),
+            outcome: self.outcome.finish(),
+            rtt: self.rtt.finish(),
+            port: self.port.finish(),
+            hops_forward: self.hops_forward.finish(),
+            hops_return: self.hops_return.finish(),
+            method: self.method.finish(),
+            suspect_reasons: self.suspect_reasons.finish(),
+            ..ProbeBlock::default()
+        }
+    }
 }
 
 fn hops_to_row(hops: Option<u8>) -> u64 {

@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: figures that the project promises, each measured beside what it is compared with.
 
 mod cpu;
+mod feed;
 mod foreign;
 mod machine;
 mod pair;
@@ -23,6 +24,8 @@ pub enum Bench {
     Cpu(cpu::Options),
     /// Nanoseconds per packet in the programs themselves, above an empty program and above one with two clock reads
     Reflector(reflector::Options),
+    /// Bytes per probe on the feed, time to encode and decode it, and what one broker with one consumer keeps up with
+    Feed(feed::Options),
 }
 
 /// Measures and prints.
@@ -31,5 +34,6 @@ pub fn run(workspace: &Workspace, bench: &Bench) -> Result<()> {
         Bench::Rtt(options) => rtt::run(workspace, options),
         Bench::Cpu(options) => cpu::run(workspace, options),
         Bench::Reflector(options) => reflector::run(workspace, options),
+        Bench::Feed(options) => feed::run(workspace, options),
     }
 }

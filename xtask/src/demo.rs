@@ -13,7 +13,7 @@ mod live;
 mod options;
 mod ping;
 mod show;
-mod stage;
+pub mod stage;
 mod stress;
 mod table;
 pub mod tally;

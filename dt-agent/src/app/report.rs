@@ -351,10 +351,8 @@ fn record(
 ) -> Option<ProbeRecord> {
     let outcome = match (probe.outcome, probe.rtt_ns) {
         (Outcome::Received, Some(rtt_ns)) => FeedOutcome::Received { rtt_ns },
-        (Outcome::Received, None) => FeedOutcome::Straddled,
-        (Outcome::Late, rtt_ns) => FeedOutcome::Late {
-            rtt_ns: rtt_ns.unwrap_or(0),
-        },
+        (Outcome::Late, Some(rtt_ns)) => FeedOutcome::Late { rtt_ns },
+        (Outcome::Received | Outcome::Late, None) => FeedOutcome::Straddled,
         (Outcome::LostForward, _) => FeedOutcome::LostForward,
         (Outcome::LostReturn, _) => FeedOutcome::LostReturn,
         (Outcome::LostUnknown, _) => FeedOutcome::LostUnknown,

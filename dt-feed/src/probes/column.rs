@@ -11,6 +11,9 @@
 
 use crate::varint;
 
+#[cfg(test)]
+mod tests;
+
 /// Rows of a frame; the last one of a column has the rest.
 pub(super) const FRAME_ROWS: usize = 128;
 
@@ -18,25 +21,79 @@ pub(super) const FRAME_ROWS: usize = 128;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct BrokenColumn;
 
-/// Encodes a column.
-pub(super) fn encode(values: impl Iterator<Item = u64>) -> Vec<u8> {
-    let mut values = values.map(|value| value as i64).peekable();
-    let mut column = Vec::new();
-    let mut only_zeros = true;
-    let mut before = 0;
-    while values.peek().is_some() {
-        let mut frame = [0; FRAME_ROWS];
-        let mut rows = 0;
-        for (row, value) in frame.iter_mut().zip(&mut values) {
-            *row = value;
-            rows += 1;
+/// Encodes a column, value by value.
+pub(super) struct Encoder {
+    frame: [i64; FRAME_ROWS],
+    /// Rows of `frame` that are taken.
+    rows: usize,
+    /// The last row of the frame before.
+    before: i64,
+    only_zeros: bool,
+    habit: Habit,
+    column: Vec<u8>,
+}
+
+/// Which of the two ways of writing was the shorter one lately: frames of a column are much alike.
+struct Habit {
+    distances: bool,
+    bytes: usize,
+    /// Frames to be written that way without another look, as long as they do not get longer.
+    trusted_frames: u32,
+}
+
+impl Encoder {
+    pub(super) const fn new() -> Self {
+        Self {
+            frame: [0; FRAME_ROWS],
+            rows: 0,
+            before: 0,
+            only_zeros: true,
+            habit: Habit {
+                distances: false,
+                bytes: 0,
+                trusted_frames: 0,
+            },
+            column: Vec::new(),
         }
-        let frame = &frame[..rows];
-        only_zeros &= frame.iter().all(|value| *value == 0);
-        encode_frame(frame, before, &mut column);
-        before = frame[rows - 1];
     }
-    if only_zeros { Vec::new() } else { column }
+
+    /// Appends rows.
+    pub(super) fn extend(&mut self, values: impl Iterator<Item = u64>) {
+        for value in values {
+            self.frame[self.rows] = value as i64;
+            self.rows += 1;
+            if self.rows == FRAME_ROWS {
+                self.end_frame();
+            }
+        }
+    }
+
+    /// The column.
+    pub(super) fn finish(mut self) -> Vec<u8> {
+        if self.rows > 0 {
+            self.end_frame();
+        }
+        if self.only_zeros {
+            Vec::new()
+        } else {
+            self.column
+        }
+    }
+
+    fn end_frame(&mut self) {
+        let frame = &self.frame[..self.rows];
+        self.only_zeros &= frame.iter().all(|value| *value == 0);
+        encode_frame(frame, self.before, &mut self.habit, &mut self.column);
+        self.before = frame[self.rows - 1];
+        self.rows = 0;
+    }
+}
+
+/// Encodes a column of values that are there already.
+pub(super) fn encode(values: impl Iterator<Item = u64>) -> Vec<u8> {
+    let mut encoder = Encoder::new();
+    encoder.extend(values);
+    encoder.finish()
 }
 
 /// Decodes a column of exactly `rows` rows.
@@ -60,23 +117,54 @@ pub(super) fn decode(mut bytes: &[u8], rows: usize) -> Result<Vec<u64>, BrokenCo
     }
 }
 
-fn encode_frame(values: &[i64], before: i64, out: &mut Vec<u8>) {
+fn encode_frame(values: &[i64], before: i64, habit: &mut Habit, out: &mut Vec<u8>) {
+    let first = values[0];
+    if values.iter().all(|value| *value == first) {
+        // Most frames of most columns. As distances they are zeros, if they go on as the frame before has ended.
+        let plain = 2 + varint::len(varint::zigzag(first));
+        let (base, delta) = if first == before && plain > SHORTEST_FRAME {
+            (0, DELTA)
+        } else {
+            (first, 0)
+        };
+        out.extend([delta, 0]);
+        return varint::write(out, varint::zigzag(base));
+    }
     let mut deltas = [0; FRAME_ROWS];
     let deltas = &mut deltas[..values.len()];
-    let mut previous = before;
-    for (delta, value) in deltas.iter_mut().zip(values) {
-        *delta = value.wrapping_sub(previous);
-        previous = *value;
+    deltas[0] = first.wrapping_sub(before);
+    for (delta, pair) in deltas[1..].iter_mut().zip(values.windows(2)) {
+        *delta = pair[1].wrapping_sub(pair[0]);
     }
-    let plain = Plan::best(values);
-    if plain.width == 0 && plain.bytes <= SHORTEST_FRAME {
-        return plain.write(values, 0, out);
-    }
-    let distances = Plan::best(deltas);
-    if distances.bytes < plain.bytes {
-        distances.write(deltas, DELTA, out);
+    let (usual, other) = if habit.distances {
+        ((&*deltas, DELTA), (values, 0))
     } else {
-        plain.write(values, 0, out);
+        ((values, 0), (&*deltas, DELTA))
+    };
+    let plan = Plan::best(usual.0);
+    if habit.trusts(&plan) {
+        return plan.write(usual.0, usual.1, out);
+    }
+    let other_plan = Plan::best(other.0);
+    let (plan, (rows, delta)) = if other_plan.bytes < plan.bytes {
+        (other_plan, other)
+    } else {
+        (plan, usual)
+    };
+    *habit = Habit {
+        distances: delta == DELTA,
+        bytes: plan.bytes,
+        trusted_frames: TRUSTED_FRAMES,
+    };
+    plan.write(rows, delta, out);
+}
+
+impl Habit {
+    /// Whether the other way need not be looked at.
+    fn trusts(&mut self, plan: &Plan) -> bool {
+        let trusts = self.trusted_frames > 0 && plan.bytes <= self.bytes + self.bytes / 8;
+        self.trusted_frames = self.trusted_frames.saturating_sub(1);
+        trusts
     }
 }
 
@@ -115,6 +203,8 @@ fn decode_frame(bytes: &mut &[u8], frame: &mut [i64], before: &mut i64) -> Optio
 struct Plan {
     base: i64,
     width: u32,
+    /// Rows that do not fit the width.
+    exceptions: usize,
     bytes: usize,
 }
 
@@ -122,15 +212,14 @@ impl Plan {
     /// The shorter of the plans for two likely bases.
     ///
     /// A few values far below the others (the first probe of the next peer among distances, a young session among old ones)
-    /// would widen all rows if the base were the least value. So when nearly all values stand high above it, a base above the
-    /// greatest gap among the lowest ones is tried too.
+    /// would widen all rows if the base were the least value. So a base above them, which are exceptions then, is tried too.
     fn best(values: &[i64]) -> Self {
         let least = values.iter().copied().min().unwrap_or(0);
-        let (plan, stands_high) = Self::with_base(least, values);
-        if !stands_high {
+        let plan = Self::with_base(least, values);
+        let Some(higher) = plan.higher_base(values) else {
             return plan;
-        }
-        let (other, _) = Self::with_base(base_above_gap(values), values);
+        };
+        let other = Self::with_base(higher, values);
         if other.bytes < plan.bytes {
             other
         } else {
@@ -138,13 +227,48 @@ impl Plan {
         }
     }
 
-    /// The best width for this base, and whether at least 7/8 of the values are in the upper 3/4 of that width.
-    fn with_base(base: i64, values: &[i64]) -> (Self, bool) {
+    /// Which of the lowest values of a frame to take for its base instead of the least one, if that may save a bit.
+    fn higher_base(&self, values: &[i64]) -> Option<i64> {
+        let half = 1_u64 << self.width.checked_sub(1)?;
+        let offsets = || values.iter().map(|value| offset(*value, self.base));
+        let mask = half - 1 + half;
+        let packed = offsets().map(|offset| if offset <= mask { offset } else { 0 });
+        let greatest = packed.fold(0, u64::max);
+        // Packed with a bit less, the greatest row leaves room for no base below this.
+        let least_useful = greatest.saturating_sub(half - 1);
+        let below: usize = offsets()
+            .map(|offset| usize::from(offset < least_useful))
+            .sum();
+        if below == 0 || below >= LOWEST {
+            return None;
+        }
+        let mut sorted = [0; FRAME_ROWS];
+        let sorted = &mut sorted[..values.len()];
+        sorted.copy_from_slice(values);
+        let last = LOWEST.min(values.len()) - 1;
+        sorted.select_nth_unstable(last);
+        let lowest = &mut sorted[..=last];
+        lowest.sort_unstable();
+        let bytes = |rank: &usize| {
+            let base = lowest[*rank];
+            let width = bits(greatest.saturating_sub(offset(base, self.base))) as usize;
+            let below = lowest[..*rank].iter();
+            let below_bytes: usize = below.map(|value| exception_len(*value, base)).sum();
+            (values.len() * width).div_ceil(8) + below_bytes
+        };
+        (below..lowest.len())
+            .min_by_key(bytes)
+            .map(|rank| lowest[rank])
+    }
+
+    /// The best width for this base.
+    fn with_base(base: i64, values: &[i64]) -> Self {
         let offsets = Offsets::of(values, base);
         let head = 2 + varint::len(varint::zigzag(base));
         let mut best = Self {
             base,
             width: u64::BITS,
+            exceptions: 0,
             bytes: usize::MAX,
         };
         let (mut exceptions, mut exception_bytes) = (0, 0);
@@ -154,40 +278,34 @@ impl Plan {
                 best = Self {
                     base,
                     width: width as u32,
+                    exceptions,
                     bytes,
                 };
             }
-            exceptions += offsets.rows[width];
+            exceptions += usize::from(offsets.rows[width]);
             exception_bytes += offsets.exception_bytes(width);
             if exceptions > MAX_EXCEPTIONS {
                 break;
             }
         }
-        let width = best.width as usize;
-        let high: usize = offsets.rows[width.saturating_sub(1)..=width].iter().sum();
-        (best, width > 0 && high * 8 >= values.len() * 7)
+        best
     }
 
     fn write(&self, values: &[i64], delta: u8, out: &mut Vec<u8>) {
-        let is_exception = |value: &i64| bits(offset(*value, self.base)) > self.width;
-        let exceptions = values.iter().filter(|value| is_exception(value)).count();
-        out.extend([self.width as u8 | delta, exceptions as u8]);
+        out.extend([self.width as u8 | delta, self.exceptions as u8]);
         varint::write(out, varint::zigzag(self.base));
-        let packed = values.iter().map(|value| {
-            if is_exception(value) {
-                0
-            } else {
-                offset(*value, self.base)
-            }
-        });
+        let offsets = values.iter().map(|value| offset(*value, self.base));
+        if self.exceptions == 0 {
+            return pack(offsets, self.width, out);
+        }
+        let fits = |offset: u64| bits(offset) <= self.width;
+        let packed = offsets.map(|offset| if fits(offset) { offset } else { 0 });
         pack(packed, self.width, out);
-        for (row, value) in values
-            .iter()
-            .enumerate()
-            .filter(|(_, value)| is_exception(value))
-        {
-            out.push(row as u8);
-            varint::write(out, varint::zigzag(value.wrapping_sub(self.base)));
+        for (row, value) in values.iter().enumerate() {
+            if !fits(offset(*value, self.base)) {
+                out.push(row as u8);
+                varint::write(out, varint::zigzag(value.wrapping_sub(self.base)));
+            }
         }
     }
 }
@@ -195,7 +313,7 @@ impl Plan {
 /// How wide the distances of a frame's values from a base are.
 struct Offsets {
     /// Number of rows by width in bits. Those below the base have the highest bit set and so stand at 64.
-    rows: [usize; u64::BITS as usize + 1],
+    rows: [u8; WIDTHS],
     widest: usize,
     /// Length of the exceptions that the rows of width 64 would be.
     below_bytes: usize,
@@ -203,21 +321,30 @@ struct Offsets {
 
 impl Offsets {
     fn of(values: &[i64], base: i64) -> Self {
-        let mut offsets = Self {
-            rows: [0; u64::BITS as usize + 1],
-            widest: 0,
-            below_bytes: 0,
-        };
-        for value in values {
-            let offset = offset(*value, base);
-            let width = bits(offset) as usize;
-            offsets.rows[width] += 1;
-            offsets.widest = offsets.widest.max(width);
-            if width == u64::BITS as usize {
-                offsets.below_bytes += 1 + varint::len(varint::zigzag(offset as i64));
+        // Counted by turns in four places: the same one again and again would wait for itself.
+        let mut lanes = [[0_u8; WIDTHS]; 4];
+        for chunk in values.chunks(lanes.len()) {
+            for (lane, value) in lanes.iter_mut().zip(chunk) {
+                lane[bits(offset(*value, base)) as usize] += 1;
             }
         }
-        offsets
+        let mut rows = [0; WIDTHS];
+        for (width, rows) in rows.iter_mut().enumerate() {
+            *rows = lanes.iter().map(|lane| lane[width]).sum();
+        }
+        let below = values
+            .iter()
+            .filter(|value| bits(offset(**value, base)) == u64::BITS);
+        let below_bytes = if rows[WIDTHS - 1] == 0 {
+            0
+        } else {
+            below.map(|value| exception_len(*value, base)).sum()
+        };
+        Self {
+            widest: rows.iter().rposition(|rows| *rows > 0).unwrap_or(0),
+            rows,
+            below_bytes,
+        }
     }
 
     /// Length of the exceptions that the rows of this width would be: row number, and zigzag varint.
@@ -225,22 +352,14 @@ impl Offsets {
         if width == u64::BITS as usize {
             self.below_bytes
         } else {
-            self.rows[width] * (1 + (width + 1).div_ceil(7))
+            usize::from(self.rows[width]) * (1 + (width + 1).div_ceil(7))
         }
     }
 }
 
-/// The value above the greatest gap among the lowest ones of a frame.
-fn base_above_gap(values: &[i64]) -> i64 {
-    let mut sorted = [0; FRAME_ROWS];
-    let sorted = &mut sorted[..values.len()];
-    sorted.copy_from_slice(values);
-    let last = LOWEST.min(values.len()) - 1;
-    sorted.select_nth_unstable(last);
-    let lowest = &mut sorted[..=last];
-    lowest.sort_unstable();
-    let above = (1..lowest.len()).max_by_key(|rank| lowest[*rank].abs_diff(lowest[rank - 1]));
-    lowest[above.unwrap_or(0)]
+/// Length of a value as an exception: row number, and zigzag varint.
+const fn exception_len(value: i64, base: i64) -> usize {
+    1 + varint::len(varint::zigzag(value.wrapping_sub(base)))
 }
 
 /// Distance above the base; below it, a number with the highest bit set, which makes it an exception.
@@ -252,20 +371,26 @@ const fn bits(value: u64) -> u32 {
     u64::BITS - value.leading_zeros()
 }
 
-/// Appends the `width` lowest bits of each value, lowest first; no higher one may be set.
+/// Appends the `width` lowest bits of each value, lowest first; no higher one may be set. At most a frame of values.
 fn pack(values: impl Iterator<Item = u64>, width: u32, out: &mut Vec<u8>) {
-    let (mut pending, mut pending_bits) = (0_u128, 0);
-    for value in values {
-        pending |= u128::from(value) << pending_bits;
-        pending_bits += width;
-        if pending_bits >= u64::BITS {
-            out.extend((pending as u64).to_le_bytes());
-            pending >>= u64::BITS;
-            pending_bits -= u64::BITS;
-        }
+    if width == 0 {
+        return;
     }
-    let bytes = pending_bits.div_ceil(8) as usize;
-    out.extend(&(pending as u64).to_le_bytes()[..bytes]);
+    let mut words = [0_u64; FRAME_ROWS + 1];
+    let mut bit = 0;
+    for value in values {
+        let (word, shift) = ((bit / u64::BITS) as usize, bit % u64::BITS);
+        words[word] |= value << shift;
+        // What does not fit the word; in two steps, because a shift by all bits is none.
+        words[word + 1] = value >> 1 >> (u64::BITS - 1 - shift);
+        bit += width;
+    }
+    let whole = (bit / u64::BITS) as usize;
+    for word in &words[..whole] {
+        out.extend(word.to_le_bytes());
+    }
+    let rest = (bit % u64::BITS).div_ceil(8) as usize;
+    out.extend(&words[whole].to_le_bytes()[..rest]);
 }
 
 /// Inverse of [`pack`]; `packed` must have the bits of all rows.
@@ -293,85 +418,13 @@ fn unpack(mut packed: &[u8], width: u32, frame: &mut [i64]) {
 
 /// First two bytes and a base of one byte: no plan is shorter.
 const SHORTEST_FRAME: usize = 3;
+/// From none to all bits of a `u64`.
+const WIDTHS: usize = u64::BITS as usize + 1;
 /// Bit of a frame's first byte: rows are distances.
 const DELTA: u8 = 0x80;
-/// How many of the lowest values are looked at for a better base.
+/// After how many frames both ways of writing are compared again.
+const TRUSTED_FRAMES: u32 = 7;
+/// How many of the lowest values of a frame are looked at for a better base.
 const LOWEST: usize = 16;
 /// Beyond so many exceptions (of two bytes or more) a narrower frame cannot win back what they cost.
 const MAX_EXCEPTIONS: usize = 24;
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn column() -> impl Strategy<Value = Vec<u64>> {
-        let value = (any::<u64>(), 0..=63_u32, any::<bool>());
-        let value = value.prop_map(|(value, shift, minus)| {
-            if minus {
-                (value >> shift).wrapping_neg()
-            } else {
-                value >> shift
-            }
-        });
-        prop::collection::vec(value, 0..400)
-    }
-
-    proptest! {
-        #[test]
-        fn a_column_is_lossless(values in column()) {
-            let bytes = encode(values.iter().copied());
-            prop_assert_eq!(decode(&bytes, values.len()), Ok(values));
-        }
-
-        #[test]
-        fn a_column_near_a_line_is_lossless(start in any::<u64>(), steps in prop::collection::vec(0..5000_u64, 0..400)) {
-            let line = steps.iter().scan(start, |at, step| { *at = at.wrapping_add(*step); Some(*at) });
-            let values: Vec<u64> = line.collect();
-            let bytes = encode(values.iter().copied());
-            prop_assert_eq!(decode(&bytes, values.len()), Ok(values));
-        }
-
-        #[test]
-        fn noise_is_a_column_or_an_error(bytes in prop::collection::vec(any::<u8>(), 0..200), rows in 0..300_usize) {
-            if let Ok(values) = decode(&bytes, rows) {
-                prop_assert_eq!(values.len(), rows);
-            }
-        }
-
-        #[test]
-        fn a_column_cut_short_is_an_error(values in column(), cut in 1..50_usize) {
-            let bytes = encode(values.iter().copied());
-            let kept = bytes.len().saturating_sub(cut);
-            prop_assume!(kept > 0);
-            prop_assert_eq!(decode(&bytes[..kept], values.len()), Err(BrokenColumn));
-        }
-    }
-
-    #[test]
-    fn equal_and_evenly_spaced_values_cost_next_to_nothing() {
-        assert_eq!(encode(std::iter::repeat_n(0, 1000)), Vec::<u8>::new());
-        assert!(encode(std::iter::repeat_n(7, 1024)).len() <= 24);
-        assert!(encode(0..1024).len() <= 32);
-    }
-
-    #[test]
-    fn an_outlier_on_either_side_does_not_widen_the_others() {
-        let steady: Vec<u64> = (0..FRAME_ROWS as u64)
-            .map(|row| 50_000 + row * 7 % 16)
-            .collect();
-        let bare = encode(steady.iter().copied()).len();
-        for outlier in [0, 3_000_000_000] {
-            let mut values = steady.clone();
-            values[77] = outlier;
-            assert!(encode(values.into_iter()).len() <= bare + 8, "{outlier}");
-        }
-    }
-
-    #[test]
-    fn a_tiny_input_cannot_claim_much_memory() {
-        let values = decode(&[0, 0, 2], 1_000_000);
-        assert_eq!(values, Err(BrokenColumn));
-    }
-}

@@ -38,8 +38,13 @@ impl Machine {
 
     /// One line for people.
     pub fn line(&self) -> String {
+        format!("{}; two network namespaces on one veth pair.", self.host())
+    }
+
+    /// The same, of what has to do with no network.
+    pub fn host(&self) -> String {
         format!(
-            "{}: {} CPUs ({}), Linux {}; two network namespaces on one veth pair.",
+            "{}: {} CPUs ({}), Linux {}",
             self.date, self.cpus, self.model, self.kernel
         )
     }

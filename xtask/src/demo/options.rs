@@ -37,6 +37,10 @@ pub struct Options {
     #[arg(long)]
     pub stress: bool,
 
+    /// Let the agents report every probe too, not only windows; the feed grows by it
+    #[arg(long)]
+    pub every_probe: bool,
+
     /// Also write the result to this file
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,

@@ -147,6 +147,11 @@ impl Stage {
             .arg(format!("--rate={}", options.rate))
             .args(["--window=1s", &format!("--compare-every={COMPARE_EVERY}")])
             .arg(format!("--mode={}", options.mode))
+            .arg(if options.every_probe {
+                "--detail=probes"
+            } else {
+                "--detail=windows"
+            })
             .arg(if options.ipv6 {
                 "--family=6"
             } else {

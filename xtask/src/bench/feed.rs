@@ -1,0 +1,86 @@
+//! `cargo xtask bench feed`: what a probe costs on the feed, in bytes, in time, and of a broker.
+//!
+//! A short demo is recorded with every probe. Its round trips and paths are then drawn from, with seeded jitter, ports and
+//! losses on top, to fill meshes that do not fit this machine, and go through the encoder and the decoder that agents and
+//! readers use.
+
+mod codec;
+mod recording;
+mod report;
+mod shape;
+
+use std::env;
+use std::fs::File;
+use std::io::Write;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use clap::{Args, value_parser};
+use dt_tests::Interrupt;
+
+use super::machine::Machine;
+use crate::build;
+use crate::process;
+use crate::setup::{self, Group};
+use crate::workspace::Workspace;
+use codec::Costs;
+use recording::Recording;
+use report::Report;
+use shape::SHAPES;
+
+/// Flags of `cargo xtask bench feed`.
+#[derive(Args)]
+pub struct Options {
+    /// How long the demo is recorded from which round trips and paths are drawn, in seconds
+    #[arg(long, value_name = "S", default_value_t = 10, value_parser = value_parser!(u32).range(2..=3_600))]
+    seconds: u32,
+
+    /// Turns of encoding and decoding a minute of each mesh
+    #[arg(long, value_name = "N", default_value_t = 15, value_parser = value_parser!(u32).range(1..=1_000))]
+    rounds: u32,
+
+    /// What jitter, ports and losses are drawn from
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    seed: u64,
+
+    /// Also write the result to this file
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+/// Sets up, builds, records, encodes, and prints.
+pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
+    if cfg!(debug_assertions) {
+        return run_optimised(workspace);
+    }
+    let create = |path: &PathBuf| {
+        File::create(path).with_context(|| format!("cannot write {}", path.display()))
+    };
+    let json = options.json.as_ref().map(create).transpose()?;
+    setup::run(workspace, Group::Bench)?;
+    let built = build::run(workspace)?;
+    let interrupt = Interrupt::catch()?;
+    dt_tests::sweep()?;
+    let machine = Machine::look()?;
+    let recording = Recording::take(&built, options.seconds, &interrupt)?;
+    let mut costs = Vec::new();
+    for shape in SHAPES {
+        let minute = shape.minute(&recording, options.seed);
+        costs.push(Costs::measure(shape, &minute, options.rounds)?);
+    }
+    let report = Report::new(&machine, options, &recording, costs);
+    print!("{}", report.to_markdown());
+    if let Some(mut file) = json {
+        writeln!(file, "{}", serde_json::to_string_pretty(&report)?)?;
+    }
+    Ok(())
+}
+
+/// This command once more, built as agents and readers are: what is timed is in this program.
+fn run_optimised(workspace: &Workspace) -> Result<()> {
+    let mut cargo = workspace.cargo();
+    cargo
+        .args(["run", "--quiet", "--release", "--package", "xtask", "--"])
+        .args(env::args_os().skip(1));
+    process::run_shown(&mut cargo)
+}
