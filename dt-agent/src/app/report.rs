@@ -1,6 +1,7 @@
 //! From closed windows to batches of the feed.
 
-use std::collections::BTreeSet;
+mod indices;
+
 use std::net::IpAddr;
 
 use dt_common::time::MonoNanos;
@@ -13,9 +14,10 @@ use dt_feed::proto::{
 use super::peers::Places;
 use crate::adapters::clock::{ClockState, SharedClock};
 use crate::adapters::datapath::prober::{Path, PeerWindow, WindowBatch};
-use crate::engine::mesh::{Member, MemberState, Slot};
+use crate::engine::mesh::{Member, MemberState};
 use crate::engine::session::{Outcome, ProbeOutcome};
 use crate::engine::window::{Counters, StampSources, WindowReport};
+use indices::Indices;
 
 /// Makes batches; knows which peers a reader has been told of.
 pub(super) struct Reporter {
@@ -25,7 +27,7 @@ pub(super) struct Reporter {
     instance_group: String,
     start_id: u64,
     sequence: u64,
-    told: BTreeSet<Slot>,
+    indices: Indices,
     told_at_unix_ns: u64,
     losses: Losses,
     dscp: u8,
@@ -48,7 +50,7 @@ impl Reporter {
             instance_group: own.labels.instance_group.clone().unwrap_or_default(),
             start_id,
             sequence: 0,
-            told: BTreeSet::new(),
+            indices: Indices::default(),
             told_at_unix_ns: 0,
             losses: Losses::default(),
             dscp,
@@ -66,7 +68,7 @@ impl Reporter {
         now_unix_ns: u64,
     ) -> Batch {
         if all_peers || now_unix_ns.saturating_sub(self.told_at_unix_ns) >= DICTIONARY_NS {
-            self.told.clear();
+            self.indices.forget_told();
             self.told_at_unix_ns = now_unix_ns;
         }
         self.losses.windows_dropped += closed.dropped;
@@ -89,10 +91,13 @@ impl Reporter {
             source_instance_group: self.instance_group.clone(),
             peers,
             windows,
-            probes: probe_block(closed, &clock),
+            probes: self.probe_block(closed, &clock),
             losses: (self.losses != Losses::default()).then_some(self.losses),
         };
         self.sequence += 1;
+        for window in closed.windows.iter().filter(|window| window.last) {
+            self.indices.handle_left(window.slot);
+        }
         batch
     }
 
@@ -111,7 +116,7 @@ impl Reporter {
         self.losses.windows_unwritten += batch_windows as u64;
         self.losses.probe_blocks_unwritten += u64::from(probes.is_some());
         self.losses.probes_lost += u64::from(probes.unwrap_or(0));
-        self.told.clear();
+        self.indices.forget_told();
     }
 
     fn tell(&mut self, closed: &WindowBatch, places: &Places) -> Vec<proto::Peer> {
@@ -119,7 +124,7 @@ impl Reporter {
         for window in &closed.windows {
             let Some(place) = places
                 .get(&window.slot)
-                .filter(|_| self.told.insert(window.slot))
+                .filter(|_| self.indices.tell(window.slot))
             else {
                 continue;
             };
@@ -127,7 +132,7 @@ impl Reporter {
             let text = |label: &Option<String>| label.clone().unwrap_or_default();
             let (zone, rack) = (text(&labels.zone), text(&labels.rack));
             let entry = proto::Peer::new(
-                u32::from(window.slot.0),
+                self.indices.of(window.slot),
                 &place.peer.name,
                 place.peer.address,
                 &zone,
@@ -150,7 +155,7 @@ impl Reporter {
         let address = peer.map(|peer| peer.address);
         let reasons = suspect_reasons(report, closed);
         proto::Window {
-            peer: u32::from(window.slot.0),
+            peer: self.indices.of(window.slot),
             start_unix_ns: unix_ns(clock, report.start),
             end_unix_ns: unix_ns(clock, report.end),
             method: Some(method(report.stamps, window.path)),
@@ -167,6 +172,32 @@ impl Reporter {
             hops_forward: hops(report.hops_forward),
             hops_return: hops(report.hops_return),
             clocks: Some(clocks(report, clock)),
+        }
+    }
+
+    fn probe_block(&self, closed: &WindowBatch, clock: &ClockState) -> Option<proto::ProbeBlock> {
+        let mut records: Vec<_> = closed
+            .windows
+            .iter()
+            .flat_map(|window| {
+                let method = method(window.report.stamps, window.path);
+                let reasons = suspect_reasons(&window.report, closed);
+                let index = self.indices.of(window.slot);
+                window
+                    .records
+                    .iter()
+                    .filter_map(move |probe| record(index, probe, method, reasons, clock))
+            })
+            .collect();
+        if records.is_empty() {
+            return None;
+        }
+        match probes::encode(&mut records) {
+            Ok(block) => Some(block),
+            Err(error) => {
+                tracing::error!(%error, "The records of a window's probes are lost.");
+                None
+            }
         }
     }
 }
@@ -317,33 +348,8 @@ fn unix_ns(clock: &ClockState, at: MonoNanos) -> u64 {
         .unix_nanos_near(crate::adapters::clock::unix_now_ns())
 }
 
-fn probe_block(closed: &WindowBatch, clock: &ClockState) -> Option<proto::ProbeBlock> {
-    let mut records: Vec<_> = closed
-        .windows
-        .iter()
-        .flat_map(|window| {
-            let method = method(window.report.stamps, window.path);
-            let reasons = suspect_reasons(&window.report, closed);
-            window
-                .records
-                .iter()
-                .filter_map(move |probe| record(window.slot, probe, method, reasons, clock))
-        })
-        .collect();
-    if records.is_empty() {
-        return None;
-    }
-    match probes::encode(&mut records) {
-        Ok(block) => Some(block),
-        Err(error) => {
-            tracing::error!(%error, "The records of a window's probes are lost.");
-            None
-        }
-    }
-}
-
 fn record(
-    slot: Slot,
+    peer: u32,
     probe: &ProbeOutcome,
     method: Method,
     reasons: u32,
@@ -366,7 +372,7 @@ fn record(
         (Outcome::Departed, _) => return None,
     };
     Some(ProbeRecord {
-        peer: slot.0.into(),
+        peer,
         sent_unix_us: unix_ns(clock, probe.sent) / 1_000,
         sequence: probe.seq,
         outcome,
