@@ -179,7 +179,9 @@ impl Outcome {
         }
     }
 
-    fn code(self) -> u32 {
+    /// Its number in the schema, a [`ProbeOutcome`].
+    #[must_use]
+    pub fn code(self) -> u32 {
         let known = match self {
             Self::Received { .. } => ProbeOutcome::Received,
             Self::Late { .. } => ProbeOutcome::Late,
