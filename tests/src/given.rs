@@ -10,6 +10,11 @@ pub fn agent() -> Result<PathBuf> {
     path("DT_AGENT_BIN")
 }
 
+/// The console, `DT_CONSOLE_BIN`.
+pub fn console() -> Result<PathBuf> {
+    path("DT_CONSOLE_BIN")
+}
+
 /// The agent under the next ABI version's number, `DT_AGENT_NEXT_BIN`.
 pub fn next_agent() -> Result<PathBuf> {
     path("DT_AGENT_NEXT_BIN")

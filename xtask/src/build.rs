@@ -1,4 +1,4 @@
-//! `cargo xtask build`: the BPF objects, then the agent with its object embedded.
+//! `cargo xtask build`: the BPF objects, then the agent with its object embedded, and the console.
 //!
 //! The BPF crate is compiled in a directory of its own: other flags, another target and `RUSTC_BOOTSTRAP` must not touch
 //! what the host build has cached.
@@ -16,6 +16,7 @@ use crate::workspace::Workspace;
 /// What a build leaves, by absolute path.
 pub struct Built {
     pub agent: PathBuf,
+    pub console: PathBuf,
     pub datapath_object: PathBuf,
     pub lab_object: PathBuf,
 }
@@ -38,11 +39,19 @@ pub fn run(workspace: &Workspace) -> Result<Built> {
     compile_bpf(workspace, &[])?;
     let built = Built {
         agent: workspace.agent(),
+        console: workspace.console(),
         datapath_object: collect_object(workspace, "dt-datapath")?,
         lab_object: collect_object(workspace, "dt-lab")?,
     };
     compile_agent(workspace, &built.datapath_object, &[])?;
-    for file in [&built.datapath_object, &built.lab_object, &built.agent] {
+    compile_console(workspace)?;
+    let files = [
+        &built.datapath_object,
+        &built.lab_object,
+        &built.agent,
+        &built.console,
+    ];
+    for file in files {
         eprintln!("{}", describe(file)?);
     }
     Ok(built)
@@ -56,6 +65,16 @@ fn compile_agent(workspace: &Workspace, object: &Path, options: &[&str]) -> Resu
             .args(options)
             .env("DT_BPF_OBJECT", object),
     )
+}
+
+fn compile_console(workspace: &Workspace) -> Result<()> {
+    process::run_shown(workspace.cargo().args([
+        "build",
+        "--release",
+        "--locked",
+        "--package",
+        "dt-console",
+    ]))
 }
 
 fn compile_bpf(workspace: &Workspace, options: &[&str]) -> Result<()> {

@@ -48,6 +48,7 @@ const CHECKS: &[(&str, Check)] = &[
     ("reasons", dependencies::reasons),
     ("engine names", engine::names),
     ("engine builds", engine::builds_alone),
+    ("console library", console_library),
     ("clippy", clippy),
     ("docs", docs),
 ];
@@ -59,6 +60,19 @@ fn format(workspace: &Workspace) -> Result<()> {
         &["fmt", "--all", "--check", "--", "--color=never"],
         &[],
     )
+}
+
+/// The console's library must not come to need what only its sources and commands have.
+fn console_library(workspace: &Workspace) -> Result<()> {
+    let args = [
+        "check",
+        "--package",
+        "dt-console",
+        "--no-default-features",
+        "--lib",
+        "--locked",
+    ];
+    cargo(workspace, "console-library", &args, &[])
 }
 
 fn clippy(workspace: &Workspace) -> Result<()> {

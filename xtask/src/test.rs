@@ -145,6 +145,7 @@ fn environment(
     let mut environment = vec![
         ("DT_AGENT_BIN", built.agent.clone().into()),
         ("DT_AGENT_NEXT_BIN", next_agent.into()),
+        ("DT_CONSOLE_BIN", built.console.clone().into()),
         ("DT_BPF_OBJECT", built.datapath_object.clone().into()),
         ("DT_LAB_OBJECT", built.lab_object.clone().into()),
         ("DT_TOOLS_DIR", workspace.tools().into()),

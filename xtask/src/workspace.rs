@@ -64,6 +64,10 @@ impl Workspace {
         self.target.join("release/dt-agent")
     }
 
+    pub fn console(&self) -> PathBuf {
+        self.target.join("release/dt-console")
+    }
+
     /// The agent under the next ABI version's number, as `test` leaves it.
     pub fn next_agent(&self) -> PathBuf {
         self.target.join("next-abi/dt-agent")
