@@ -12,7 +12,7 @@ use crate::proto::Batch;
 use crate::varint::{self, VarintError};
 
 pub use follower::{Followed, Follower};
-pub use reader::{End, Reader};
+pub use reader::{End, Reader, Record};
 pub use writer::{Limits, WriteError, Writer};
 
 mod follower;
@@ -62,8 +62,12 @@ pub enum Corruption {
 
 /// What stands at the front of some bytes of a segment.
 enum Front {
-    /// A whole batch, and the length of its record in bytes.
-    Whole(Box<Batch>, usize),
+    /// A whole batch, where its bytes begin, and the length of its record in bytes.
+    Whole {
+        batch: Box<Batch>,
+        header: usize,
+        bytes: usize,
+    },
     /// The beginning of a record that has at least so many bytes.
     Partial { at_least: usize },
     /// Anything else.
@@ -100,7 +104,11 @@ impl Front {
             None => Self::Partial {
                 at_least: header + len,
             },
-            Some(Ok(batch)) => Self::Whole(Box::new(batch), header + len),
+            Some(Ok(batch)) => Self::Whole {
+                batch: Box::new(batch),
+                header,
+                bytes: header + len,
+            },
             Some(Err(error)) => Self::Corrupt(Corruption::Batch(error)),
         }
     }

@@ -5,6 +5,7 @@
 
 pub mod ladder;
 pub mod mesh;
+pub mod outbox;
 pub mod random;
 pub mod reflector;
 pub mod schedule;

@@ -20,6 +20,15 @@ pub struct Reader {
     end: Option<End>,
 }
 
+/// One batch as it stands in a segment.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Record {
+    /// What it says.
+    pub batch: Batch,
+    /// The same as it was encoded, byte for byte.
+    pub bytes: Vec<u8>,
+}
+
 /// How a segment ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum End {
@@ -46,11 +55,16 @@ impl Reader {
     ///
     /// When the file cannot be opened.
     pub fn open(path: impl Into<PathBuf>) -> Result<Self, ReadError> {
-        Self::open_at(path.into(), 0)
+        Self::open_at(path, 0)
     }
 
-    /// Opens a segment whose record begins at `offset`.
-    pub(super) fn open_at(path: PathBuf, offset: u64) -> Result<Self, ReadError> {
+    /// Opens a segment to read on from `offset`, where a record begins: an [`Reader::offset`] of an earlier reader.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be opened.
+    pub fn open_at(path: impl Into<PathBuf>, offset: u64) -> Result<Self, ReadError> {
+        let path = path.into();
         let file = File::open(&path).and_then(|mut file| {
             file.seek(SeekFrom::Start(offset))?;
             Ok(file)
@@ -74,12 +88,34 @@ impl Reader {
     ///
     /// When the file cannot be read; the next call tries again.
     pub fn next_batch(&mut self) -> Result<Option<Batch>, ReadError> {
+        self.next(|batch, _| batch)
+    }
+
+    /// The same with the bytes of the batch, for whoever passes them on.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be read; the next call tries again.
+    pub fn next_record(&mut self) -> Result<Option<Record>, ReadError> {
+        self.next(|batch, bytes| Record {
+            batch,
+            bytes: bytes.to_vec(),
+        })
+    }
+
+    fn next<T>(&mut self, found: impl FnOnce(Batch, &[u8]) -> T) -> Result<Option<T>, ReadError> {
         while self.end.is_none() {
-            match Front::of(&self.buffer[self.consumed..]) {
-                Front::Whole(batch, bytes) => {
+            let front = &self.buffer[self.consumed..];
+            match Front::of(front) {
+                Front::Whole {
+                    batch,
+                    header,
+                    bytes,
+                } => {
+                    let found = found(*batch, &front[header..bytes]);
                     self.consumed += bytes;
                     self.offset += bytes as u64;
-                    return Ok(Some(*batch));
+                    return Ok(Some(found));
                 }
                 Front::Corrupt(cause) => {
                     self.end = Some(End::Corrupt {

@@ -92,6 +92,32 @@ fn a_segment_is_a_serialised_segment_message() {
 }
 
 #[test]
+fn encoded_batches_are_written_and_read_byte_for_byte() {
+    let directory = directory();
+    let mut writer = writer(directory.path(), LIMITS);
+    let batches: Vec<_> = (0..5).map(batch).collect();
+    let mut ends = Vec::new();
+    for batch in &batches {
+        let grown = writer.append_encoded(&batch.encode_to_vec(), 0);
+        ends.push(ends.last().unwrap_or(&0) + grown.expect("written"));
+    }
+    let first = writer.path().expect("a segment").to_owned();
+    let mut reader = Reader::open_at(&first, ends[1]).expect("a segment");
+    for (batch, end) in batches.iter().zip(&ends).skip(2) {
+        let record = reader.next_record().expect("readable").expect("a record");
+        assert_eq!(
+            (&record.batch, record.bytes),
+            (batch, batch.encode_to_vec())
+        );
+        assert_eq!(reader.offset(), *end);
+    }
+    assert_eq!(reader.next_record().expect("readable"), None);
+    writer.close();
+    writer.append(&batch(5), 0).expect("written");
+    assert_ne!(writer.path(), Some(first.as_path()));
+}
+
+#[test]
 fn a_segment_cut_at_any_byte_yields_all_whole_batches() {
     let (_directory, path, ends) = written(20);
     let file = fs::File::options().write(true).open(&path).expect("a file");

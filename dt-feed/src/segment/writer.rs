@@ -130,13 +130,29 @@ impl Writer {
     /// The batch is then lost to the feed (what it alone carried, such as the dictionary, must come again), and the next one
     /// may be tried. [`WriteError::is_disk_full`] tells why.
     pub fn append(&mut self, batch: &Batch, now_unix_ns: u64) -> Result<u64, WriteError> {
-        self.encode(batch)?;
+        self.begin_record(batch.encoded_len())?;
+        batch.encode_raw(&mut self.record);
+        self.write_record(now_unix_ns)
+    }
+
+    /// The same for the bytes of a batch, which are written as they are.
+    ///
+    /// # Errors
+    ///
+    /// As [`Writer::append`].
+    pub fn append_encoded(&mut self, batch: &[u8], now_unix_ns: u64) -> Result<u64, WriteError> {
+        self.begin_record(batch.len())?;
+        self.record.extend_from_slice(batch);
+        self.write_record(now_unix_ns)
+    }
+
+    fn write_record(&mut self, now_unix_ns: u64) -> Result<u64, WriteError> {
         if self
             .open
             .as_ref()
             .is_some_and(|open| open.is_due(&self.limits, now_unix_ns))
         {
-            self.finish();
+            self.close();
         }
         // Taken out while it is in doubt: after a failed cut readers stop at the broken tail, so nothing may follow it.
         let mut open = match self.open.take() {
@@ -173,15 +189,21 @@ impl Writer {
         self.open.as_ref().map(|open| open.path.as_path())
     }
 
-    fn encode(&mut self, batch: &Batch) -> Result<(), WriteError> {
-        let bytes = batch.encoded_len();
+    /// Ends the present segment; the next batch begins another one.
+    pub fn close(&mut self) {
+        if let Some(Open { path, bytes: 0, .. }) = self.open.take() {
+            // An empty segment is valid, only a nuisance: no reason to fail.
+            let _ = fs::remove_file(path);
+        }
+    }
+
+    fn begin_record(&mut self, bytes: usize) -> Result<(), WriteError> {
         if bytes > MAX_BATCH_BYTES {
             return Err(WriteError::TooLong { bytes });
         }
         self.record.clear();
         self.record.push(RECORD_TAG);
         varint::write(&mut self.record, bytes as u64);
-        batch.encode_raw(&mut self.record);
         Ok(())
     }
 
@@ -211,13 +233,6 @@ impl Writer {
                 }
                 Err(source) => return Err(WriteError::Create { path, source }),
             }
-        }
-    }
-
-    fn finish(&mut self) {
-        if let Some(Open { path, bytes: 0, .. }) = self.open.take() {
-            // An empty segment is valid, only a nuisance: no reason to fail.
-            let _ = fs::remove_file(path);
         }
     }
 }
