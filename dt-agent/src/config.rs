@@ -8,16 +8,19 @@
 mod check;
 pub(crate) mod document;
 mod error;
+mod kafka;
 mod parse;
 mod ping;
 mod print;
 mod raw;
 mod reflect;
 mod run;
+mod secret;
 mod settings;
 mod tools;
 
 pub use error::{ConfigError, Mistake};
+pub use kafka::KafkaConfig;
 pub use ping::PingConfig;
 pub use raw::{Origin, Surroundings, Typed};
 pub use reflect::ReflectConfig;

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use dt_feed::proto::Batch;
+use dt_feed::proto::{Batch, Losses};
 
 use crate::engine::mesh::Membership;
 
@@ -74,6 +74,9 @@ pub trait Publisher {
     ///
     /// `now_unix_ns` is the time at which that batch will be closed, nanoseconds since 1970.
     fn wants_all_peers(&self, now_unix_ns: u64) -> bool;
+
+    /// What was lost after [`Self::publish`] had taken it: totals since the start, of the kinds that the caller cannot know.
+    fn losses(&self) -> Losses;
 
     /// Hands one batch over; its time is [`Batch::closed_unix_ns`].
     ///

@@ -53,6 +53,18 @@ pub fn decode(bytes: &[u8]) -> Result<Batch, BatchError> {
     Batch::decode(bytes).map_err(BatchError::Schema)
 }
 
+/// The bytes of a batch, as a Kafka message has them.
+#[must_use]
+pub fn encode(batch: &Batch) -> Vec<u8> {
+    batch.encode_to_vec()
+}
+
+/// How many bytes [`encode`] makes, without making them.
+#[must_use]
+pub fn encoded_len(batch: &Batch) -> usize {
+    batch.encoded_len()
+}
+
 /// Walks over the top-level fields, without decoding what is in them.
 fn limit_entries(bytes: &[u8]) -> Result<(), BatchError> {
     let mut entries = [0_usize; MAX_FIELD as usize + 1];

@@ -1,20 +1,22 @@
 //! From closed windows to batches of the feed.
 
+mod fit;
 mod indices;
 
 use std::net::IpAddr;
 
 use dt_common::time::MonoNanos;
 use dt_feed::SCHEMA_VERSION;
-use dt_feed::probes::{self, Outcome as FeedOutcome, ProbeRecord};
+use dt_feed::probes::{Outcome as FeedOutcome, ProbeRecord};
 use dt_feed::proto::{
     self, AddressFamily, Batch, Clocks, Losses, Method, Mode, PeerState, StampSource, suspect,
 };
 
+use self::fit::Part;
 use super::peers::Places;
 use crate::adapters::clock::{ClockState, SharedClock};
 use crate::adapters::datapath::prober::{Path, PeerWindow, WindowBatch};
-use crate::engine::mesh::{Member, MemberState};
+use crate::engine::mesh::{Member, MemberState, Slot};
 use crate::engine::session::{Outcome, ProbeOutcome};
 use crate::engine::window::{Counters, StampSources, WindowReport};
 use indices::Indices;
@@ -30,6 +32,7 @@ pub(super) struct Reporter {
     indices: Indices,
     told_at_unix_ns: u64,
     losses: Losses,
+    lost_on_the_way: Losses,
     dscp: u8,
     payload_bytes: u16,
     clock: SharedClock,
@@ -53,52 +56,76 @@ impl Reporter {
             indices: Indices::default(),
             told_at_unix_ns: 0,
             losses: Losses::default(),
+            lost_on_the_way: Losses::default(),
             dscp,
             payload_bytes,
             clock,
         }
     }
 
-    /// The batch of windows that ended together. `all_peers`: a reader may begin with this batch.
-    pub(super) fn batch(
+    /// The windows that ended together, in one batch or as many as they need. `all_peers`: a reader may begin with them.
+    /// `lost_on_the_way` is what the publisher lost since the start.
+    pub(super) fn batches(
         &mut self,
         closed: &WindowBatch,
         places: &Places,
         all_peers: bool,
+        lost_on_the_way: Losses,
         now_unix_ns: u64,
-    ) -> Batch {
-        if all_peers || now_unix_ns.saturating_sub(self.told_at_unix_ns) >= DICTIONARY_NS {
+    ) -> Vec<Batch> {
+        // What was lost may have been the only batch that named a peer.
+        let has_lost_more = lost_on_the_way != self.lost_on_the_way;
+        self.lost_on_the_way = lost_on_the_way;
+        let is_old = now_unix_ns.saturating_sub(self.told_at_unix_ns) >= DICTIONARY_NS;
+        if all_peers || has_lost_more || is_old {
             self.indices.forget_told();
             self.told_at_unix_ns = now_unix_ns;
         }
         self.losses.windows_dropped += closed.dropped;
-        let clock = self.clock.state();
-        let peers = self.tell(closed, places);
-        let windows = closed
-            .windows
-            .iter()
-            .map(|window| self.window(window, closed, places, &clock))
-            .collect();
-        let batch = Batch {
+        let frame = self.frame(now_unix_ns);
+        let parts = self.parts(closed, places);
+        for window in closed.windows.iter().filter(|window| window.last) {
+            self.indices.handle_left(window.slot);
+        }
+        let mut batches = fit::batches(&frame, parts, MAX_BATCH_BYTES);
+        for batch in &mut batches {
+            batch.sequence = self.sequence;
+            self.sequence += 1;
+        }
+        batches
+    }
+
+    /// A batch without its content. Its number is the greatest, so that the right one needs no more room.
+    fn frame(&self, now_unix_ns: u64) -> Batch {
+        let losses = sum(&self.losses, &self.lost_on_the_way);
+        Batch {
             schema_version: SCHEMA_VERSION,
             source: self.source.clone(),
             start_id: self.start_id,
-            sequence: self.sequence,
+            sequence: u64::MAX,
             closed_unix_ns: now_unix_ns,
             agent_version: env!("CARGO_PKG_VERSION").to_owned(),
             source_zone: self.zone.clone(),
             source_rack: self.rack.clone(),
             source_instance_group: self.instance_group.clone(),
-            peers,
-            windows,
-            probes: self.probe_block(closed, &clock),
-            losses: (self.losses != Losses::default()).then_some(self.losses),
-        };
-        self.sequence += 1;
-        for window in closed.windows.iter().filter(|window| window.last) {
-            self.indices.handle_left(window.slot);
+            peers: Vec::new(),
+            windows: Vec::new(),
+            probes: None,
+            losses: (losses != Losses::default()).then_some(losses),
         }
-        batch
+    }
+
+    fn parts(&mut self, closed: &WindowBatch, places: &Places) -> Vec<Part> {
+        let clock = self.clock.state();
+        let mut parts = Vec::new();
+        for window in &closed.windows {
+            parts.push(Part {
+                peer: self.tell(window.slot, places),
+                window: Some(self.window(window, closed, places, &clock)),
+                records: self.records(window, closed, &clock),
+            });
+        }
+        parts
     }
 
     /// A batch was lost: what only it carried must be sent again. `probes` is the number of probes in its block, if it had one.
@@ -119,28 +146,23 @@ impl Reporter {
         self.indices.forget_told();
     }
 
-    fn tell(&mut self, closed: &WindowBatch, places: &Places) -> Vec<proto::Peer> {
-        let mut peers = Vec::new();
-        for window in &closed.windows {
-            let Some(place) = places
-                .get(&window.slot)
-                .filter(|_| self.indices.tell(window.slot))
-            else {
-                continue;
-            };
-            let labels = &place.peer.labels;
-            let text = |label: &Option<String>| label.clone().unwrap_or_default();
-            let (zone, rack) = (text(&labels.zone), text(&labels.rack));
-            let entry = proto::Peer::new(
-                self.indices.of(window.slot),
-                &place.peer.name,
-                place.peer.address,
-                &zone,
-                &rack,
-            );
-            peers.push(entry.in_group(&text(&labels.instance_group)));
+    /// The peer's entry of the dictionary, unless readers have it.
+    fn tell(&mut self, slot: Slot, places: &Places) -> Option<proto::Peer> {
+        let place = places.get(&slot)?;
+        if !self.indices.tell(slot) {
+            return None;
         }
-        peers
+        let labels = &place.peer.labels;
+        let text = |label: &Option<String>| label.clone().unwrap_or_default();
+        let (zone, rack) = (text(&labels.zone), text(&labels.rack));
+        let entry = proto::Peer::new(
+            self.indices.of(slot),
+            &place.peer.name,
+            place.peer.address,
+            &zone,
+            &rack,
+        );
+        Some(entry.in_group(&text(&labels.instance_group)))
     }
 
     fn window(
@@ -175,30 +197,20 @@ impl Reporter {
         }
     }
 
-    fn probe_block(&self, closed: &WindowBatch, clock: &ClockState) -> Option<proto::ProbeBlock> {
-        let mut records: Vec<_> = closed
-            .windows
+    fn records(
+        &self,
+        window: &PeerWindow,
+        closed: &WindowBatch,
+        clock: &ClockState,
+    ) -> Vec<ProbeRecord> {
+        let method = method(window.report.stamps, window.path);
+        let reasons = suspect_reasons(&window.report, closed);
+        let index = self.indices.of(window.slot);
+        window
+            .records
             .iter()
-            .flat_map(|window| {
-                let method = method(window.report.stamps, window.path);
-                let reasons = suspect_reasons(&window.report, closed);
-                let index = self.indices.of(window.slot);
-                window
-                    .records
-                    .iter()
-                    .filter_map(move |probe| record(index, probe, method, reasons, clock))
-            })
-            .collect();
-        if records.is_empty() {
-            return None;
-        }
-        match probes::encode(&mut records) {
-            Ok(block) => Some(block),
-            Err(error) => {
-                tracing::error!(%error, "The records of a window's probes are lost.");
-                None
-            }
-        }
+            .filter_map(|probe| record(index, probe, method, reasons, clock))
+            .collect()
     }
 }
 
@@ -348,6 +360,20 @@ fn unix_ns(clock: &ClockState, at: MonoNanos) -> u64 {
         .unix_nanos_near(crate::adapters::clock::unix_now_ns())
 }
 
+/// What was lost here and what was lost on the way; each counts its own kinds of batches.
+fn sum(here: &Losses, way: &Losses) -> Losses {
+    Losses {
+        windows_unwritten: here.windows_unwritten + way.windows_unwritten,
+        probe_blocks_unwritten: here.probe_blocks_unwritten + way.probe_blocks_unwritten,
+        probes_lost: here.probes_lost + way.probes_lost,
+        batches_queue_full: way.batches_queue_full,
+        batches_spool_full: way.batches_spool_full,
+        batches_rejected: way.batches_rejected,
+        batches_spool_damaged: way.batches_spool_damaged,
+        ..*here
+    }
+}
+
 fn record(
     peer: u32,
     probe: &ProbeOutcome,
@@ -384,6 +410,8 @@ fn record(
     })
 }
 
+/// Longest batch in bytes: a message of Kafka's default limit of 1 MiB, with room for what is around it.
+const MAX_BATCH_BYTES: usize = 900_000;
 /// The dictionary is repeated at least this often.
 const DICTIONARY_NS: u64 = 60_000_000_000;
 /// A wake-up this late makes the host suspect: it was starved.

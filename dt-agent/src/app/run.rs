@@ -1,6 +1,7 @@
 //! `dt-agent run`: finds all others, probes them, answers them, publishes what it measured.
 
 mod agent;
+mod feed;
 
 use std::process::ExitCode;
 

@@ -43,9 +43,33 @@ pub(super) struct RunArgs {
     #[arg(long, value_name = "SOURCE", help_heading = MESH, long_help = DISCOVERY_HELP)]
     discovery: Option<String>,
 
-    /// Where the measurements go: `file:DIR` or `none`; `file:STATE_DIR/feed` unless given
-    #[arg(long, value_name = "TARGET", help_heading = MESH)]
+    /// Where the measurements go: `kafka`, `file:DIR` or `none`; kafka if there are servers, else file:STATE_DIR/feed
+    #[arg(long, value_name = "TARGET", help_heading = FEED)]
     feed: Option<String>,
+
+    /// Kafka brokers to begin with; repeat or separate by commas
+    #[arg(long, value_name = "HOST:PORT", help_heading = FEED)]
+    kafka: Option<Vec<String>>,
+
+    /// Topic to write to; created if it is missing and that is allowed
+    #[arg(long, value_name = "TOPIC", help_heading = FEED)]
+    kafka_topic: Option<String>,
+
+    /// Any property of librdkafka, for TLS, SASL and the rest; repeat for more
+    #[arg(long, value_name = "KEY=VALUE", help_heading = FEED, long_help = PROPERTY_HELP)]
+    kafka_property: Option<Vec<String>>,
+
+    /// Partitions of the topic, if this agent creates it; later the topic's own number counts
+    #[arg(long, value_name = "N", help_heading = FEED)]
+    kafka_partitions: Option<String>,
+
+    /// How long the topic keeps what is in it, if this agent creates it
+    #[arg(long, value_name = "TIME", help_heading = FEED)]
+    kafka_retention: Option<String>,
+
+    /// Disk space below the state directory for what Kafka does not take, from 16MiB on; 0: keep it in memory only
+    #[arg(long, value_name = "BYTES", help_heading = FEED)]
+    spool_bytes: Option<String>,
 
     /// Probes per second towards each peer, 0.001 to 20,000
     #[arg(long, value_name = "PPS", help_heading = PROBES)]
@@ -310,6 +334,7 @@ pub(super) struct DetachArgs {
 }
 
 const MESH: &str = "The mesh";
+const FEED: &str = "Where it goes";
 const PROBES: &str = "What is measured";
 const PATH: &str = "How probes travel";
 const ANSWERS: &str = "Who is answered";
@@ -346,10 +371,18 @@ The file is TOML:
   bandwidth = "10G"
   labels = { owner = "net" }"#;
 
+const PROPERTY_HELP: &str = "\
+Any property of librdkafka, for TLS, SASL and the rest; repeat for more
+
+For instance security.protocol=sasl_ssl, sasl.mechanism=SCRAM-SHA-512, sasl.username=dt, ssl.ca.location=/etc/ssl/ca.pem. \
+All are listed in librdkafka's CONFIGURATION.md. Flags are seen by everybody on the host: put passwords into the file of \
+--config, or into the variable, one property a line.";
+
 const RUN_EXAMPLES: &str = "\
 Examples:
   dt-agent run --discovery file:/etc/distributed-trace/peers.toml
   dt-agent run --discovery file:peers.toml --node n1 --rate 10 --feed file:/tmp/feed
+  dt-agent run --discovery file:peers.toml --kafka kafka-1:9092,kafka-2:9092
   dt-agent run --config agent.toml --print-config > effective.toml
 
 Signals: SIGTERM and SIGINT flush the feed and end within 2 s; SIGHUP reads the members again.

@@ -2,6 +2,7 @@
 
 use super::error::{ConfigError, Mistake};
 use super::raw::{RawConfig, RawValue};
+use super::secret;
 
 /// The check of one command's settings.
 ///
@@ -124,7 +125,7 @@ impl<'a> Checker<'a> {
         self.mistakes.push(Mistake::BadValue {
             setting: key,
             origin,
-            value: text.to_owned(),
+            value: secret::hidden(key, text),
             reason,
         });
     }

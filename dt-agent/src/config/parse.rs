@@ -94,6 +94,28 @@ pub(super) fn lease(text: &str) -> Result<Duration, String> {
     duration(text, Duration::from_secs(3)..=Duration::from_hours(1))
 }
 
+/// Bytes as a plain number, or with a unit as in `512MiB`; units are powers of 1024, however they are written.
+pub(super) fn bytes(text: &str) -> Result<u64, String> {
+    let text = text.replace('_', "");
+    let unit_at = text
+        .find(|letter: char| !letter.is_ascii_digit())
+        .unwrap_or(text.len());
+    let (digits, unit) = text.split_at(unit_at);
+    let shift = match unit.trim().to_ascii_lowercase().as_str() {
+        "" | "b" => Some(0),
+        "k" | "kb" | "kib" => Some(10),
+        "m" | "mb" | "mib" => Some(20),
+        "g" | "gb" | "gib" => Some(30),
+        "t" | "tb" | "tib" => Some(40),
+        _ => None,
+    };
+    let number: Option<u64> = digits.parse().ok();
+    number
+        .zip(shift)
+        .and_then(|(number, shift)| number.checked_mul(1 << shift))
+        .ok_or_else(|| String::from("is not a number of bytes such as 512MiB"))
+}
+
 /// A datapath mode, or `auto`.
 pub(super) fn mode(text: &str) -> Result<ModeRequest, String> {
     match text {

@@ -6,6 +6,7 @@ use toml::Value;
 use toml::de::DeValue;
 
 use super::raw::{RawConfig, RawValue};
+use super::secret;
 use super::settings::{Kind, Setting};
 
 /// All settings that may stand in a file, each with its origin; reading that file yields the same settings.
@@ -17,6 +18,7 @@ pub(super) fn to_toml(raw: &RawConfig) -> String {
     let in_file = |setting: &&Setting| setting.in_file;
     for setting in raw.command.settings.iter().filter(in_file) {
         if let Some(value) = raw.get(setting.key) {
+            let value = &secret::hide(setting.key, value);
             let assignment = format!("{} = {}", setting.key, literal(setting.kind, value));
             // A path may hold anything, a comment may not.
             let origin = value.origin.to_string().replace(char::is_control, "?");
@@ -33,7 +35,7 @@ fn literal(kind: Kind, value: &RawValue) -> String {
         Kind::Number if is_toml_number(first) => first.to_owned(),
         Kind::Text | Kind::Number => Value::from(first).to_string(),
         Kind::Switch => super::parse::boolean(first).unwrap_or_default().to_string(),
-        Kind::List => Value::from(value.texts.clone()).to_string(),
+        Kind::List | Kind::Lines => Value::from(value.texts.clone()).to_string(),
     }
 }
 

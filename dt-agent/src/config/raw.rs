@@ -233,7 +233,7 @@ impl RawValue {
 
     fn default_of(setting: &'static Setting) -> Option<Self> {
         let texts = match setting.kind {
-            Kind::List => Vec::new(),
+            Kind::List | Kind::Lines => Vec::new(),
             Kind::Switch => vec![String::from("false")],
             Kind::Text | Kind::Number => vec![setting.default?.to_owned()],
         };
@@ -244,12 +244,14 @@ impl RawValue {
     }
 }
 
-/// Lists may be separated by commas instead of being repeated.
+/// Lists may be separated by commas, or lines by breaks, instead of being repeated.
 fn split(kind: Kind, texts: Vec<String>) -> Vec<String> {
-    if kind != Kind::List {
-        return texts;
-    }
-    let parts = texts.iter().flat_map(|text| text.split(','));
+    let separator = match kind {
+        Kind::List => ',',
+        Kind::Lines => '\n',
+        Kind::Text | Kind::Number | Kind::Switch => return texts,
+    };
+    let parts = texts.iter().flat_map(|text| text.split(separator));
     parts
         .map(|part| part.trim().to_owned())
         .filter(|part| !part.is_empty())

@@ -11,6 +11,7 @@ use crate::engine::mesh::Family;
 
 use super::check::Checker;
 use super::error::ConfigError;
+use super::kafka::KafkaConfig;
 use super::raw::{RawConfig, Surroundings, Typed};
 use super::{parse, print, settings};
 
@@ -23,6 +24,8 @@ pub struct RunConfig {
     pub discovery: DiscoverySource,
     /// Where the measurements go.
     pub feed: FeedTarget,
+    /// The way to Kafka, for [`FeedTarget::Kafka`].
+    pub kafka: KafkaConfig,
     /// Probes per second towards each peer.
     pub rate: f64,
     /// Length of a window, 1 to 60 seconds.
@@ -83,6 +86,8 @@ pub enum FeedTarget {
     None,
     /// Segment files in this directory.
     File(PathBuf),
+    /// A Kafka topic, by way of a spool.
+    Kafka,
 }
 
 /// What the feed holds.
@@ -144,6 +149,9 @@ impl RunConfig {
     /// All mistakes together.
     pub fn load_in(typed: &Typed, surroundings: &Surroundings<'_>) -> Result<Self, ConfigError> {
         let mut raw = RawConfig::gather(settings::RUN, typed, surroundings);
+        if raw.text("kafka").is_some() {
+            raw.derive("feed", Some(String::from("kafka")), "kafka is given");
+        }
         let feed = raw
             .text("state_dir")
             .map(|directory| format!("file:{directory}/feed"));
@@ -169,6 +177,7 @@ impl RunConfig {
             node: check.one("node", parse::node),
             discovery: check_discovery(&mut check),
             feed: check.one("feed", feed),
+            kafka: KafkaConfig::check(&mut check),
             rate: check.one("rate", parse::rate),
             window: check.one("window", window),
             timeout: check.one("timeout", timeout),
@@ -192,6 +201,12 @@ impl RunConfig {
             print_config: check.switch("print_config"),
             raw: raw.clone(),
         };
+        if config.feed == FeedTarget::Kafka && !check.has("kafka") {
+            check.missing(
+                "kafka",
+                String::from("say where the brokers are, with --kafka HOST:PORT"),
+            );
+        }
         config.check_contradictions(&mut check);
         check.finish(config)
     }
@@ -253,8 +268,9 @@ fn feed(text: &str) -> Result<FeedTarget, String> {
     match text.strip_prefix("file:") {
         Some(path) if !path.is_empty() => Ok(FeedTarget::File(path.into())),
         None if text == "none" => Ok(FeedTarget::None),
+        None if text == "kafka" => Ok(FeedTarget::Kafka),
         _ => Err(String::from(
-            "is neither none nor a directory such as file:/var/lib/distributed-trace/feed",
+            "is neither kafka nor none nor a directory such as file:/var/lib/distributed-trace/feed",
         )),
     }
 }

@@ -28,6 +28,8 @@ pub(crate) enum Kind {
     Switch,
     /// Any number of values, an array in TOML, separated by commas elsewhere.
     List,
+    /// Any number of values, an array in TOML, separated by line breaks elsewhere: commas may be part of them.
+    Lines,
 }
 
 /// The settings of one command, in the order of `--help`.
@@ -60,6 +62,12 @@ pub(crate) const RUN: CommandSettings = CommandSettings {
         NODE,
         text("discovery", "DT_DISCOVERY"),
         text("feed", "DT_FEED"),
+        list("kafka", "KAFKA_BOOTSTRAP_SERVERS"),
+        text("kafka_topic", "DT_KAFKA_TOPIC").default("_distributedTrace"),
+        lines("kafka_property", "DT_KAFKA_PROPERTY"),
+        number("kafka_partitions", "DT_KAFKA_PARTITIONS", "12"),
+        text("kafka_retention", "DT_KAFKA_RETENTION").default("7d"),
+        text("spool_bytes", "DT_SPOOL_BYTES").default("1GiB"),
         number("rate", "DT_RATE", "1"),
         text("window", "DT_WINDOW").default("10s"),
         text("timeout", "DT_TIMEOUT").default("1s"),
@@ -194,6 +202,16 @@ const fn list(key: &'static str, env: &'static str) -> Setting {
         key,
         env,
         kind: Kind::List,
+        default: None,
+        in_file: true,
+    }
+}
+
+const fn lines(key: &'static str, env: &'static str) -> Setting {
+    Setting {
+        key,
+        env,
+        kind: Kind::Lines,
         default: None,
         in_file: true,
     }

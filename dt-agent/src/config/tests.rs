@@ -155,6 +155,76 @@ fn the_feed_follows_the_state_directory_unless_it_is_named() {
 }
 
 #[test]
+fn servers_alone_make_kafka_the_feed() {
+    let config = good(&[("kafka", "k-1:9092,k-2:9092")]);
+    assert_eq!(config.feed, FeedTarget::Kafka);
+    assert_eq!(config.kafka.servers, ["k-1:9092", "k-2:9092"]);
+    assert_eq!(config.kafka.topic, "_distributedTrace");
+    assert_eq!(
+        (config.kafka.partitions, config.kafka.spool_bytes),
+        (12, 1 << 30)
+    );
+    assert_eq!(config.kafka.retention, Duration::from_hours(7 * 24));
+    let both = good(&[("kafka", "k:9092"), ("feed", "none")]);
+    assert_eq!(both.feed, FeedTarget::None);
+    let variables = [("KAFKA_BOOTSTRAP_SERVERS", "k:1,k:2")];
+    let config = load(&[DISCOVERY], &variables, None).expect("good");
+    assert_eq!(
+        (config.feed, config.kafka.servers.len()),
+        (FeedTarget::Kafka, 2)
+    );
+    assert_eq!(
+        mistakes(&[("feed", "kafka")]),
+        ["kafka is not set: say where the brokers are, with --kafka HOST:PORT"]
+    );
+}
+
+#[test]
+fn properties_are_one_a_line_because_commas_belong_to_them() {
+    let file =
+        "kafka = [\"k:9092\"]\nkafka_property = [\"sasl.password=a,b=c\", \"debug=broker,msg\"]\n";
+    let config = load(&[DISCOVERY], &[], Some(file)).expect("good");
+    let pair = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+    let expected = [pair("sasl.password", "a,b=c"), pair("debug", "broker,msg")];
+    assert_eq!(config.kafka.properties, expected);
+    let variables = [(
+        "DT_KAFKA_PROPERTY",
+        "sasl.password=a,b=c\ndebug=broker,msg\n",
+    )];
+    let config = load(&[DISCOVERY], &variables, None).expect("good");
+    assert_eq!(config.kafka.properties, expected);
+}
+
+#[test]
+fn secrets_are_shown_nowhere() {
+    for secret in [
+        "sasl.password=hunter2",
+        "ssl.key.password=hunter2",
+        "ssl.key.pem=hunter2",
+        "sasl.oauthbearer.config=hunter2",
+    ] {
+        let config = good(&[("kafka", "k:9092"), ("kafka_property", secret)]);
+        let text = config.to_toml();
+        assert!(
+            !text.contains("hunter2") && text.contains("=********\""),
+            "{text}"
+        );
+        let again = load(&[], &[], Some(&text)).expect_err("masked").to_string();
+        assert!(again.contains("write the secret itself"), "{again}");
+    }
+    let shown = good(&[
+        ("kafka", "k:9092"),
+        ("kafka_property", "ssl.key.location=/key"),
+    ]);
+    assert!(shown.to_toml().contains("ssl.key.location=/key"));
+    for mistake in ["sasl.passwort=hunter2", "sasl.pasword=hunter2"] {
+        let text = mistakes(&[("kafka_property", mistake)]).join("\n");
+        assert!(text.contains("No such configuration property"), "{text}");
+        assert!(!text.contains("hunter2"), "{text}");
+    }
+}
+
+#[test]
 fn values_are_read_in_every_way_they_may_be_written() {
     let config = good(&[
         ("timeout", "250ms"),
@@ -245,7 +315,40 @@ fn each_bound_holds_at_its_edge_and_not_beyond() {
             &["file:/p", "file:p"],
             &["file:", "/p", "none", "zookeeper:z"],
         ),
-        ("feed", &["file:/d", "none"], &["file:", "/d", "kafka:k"]),
+        (
+            "feed",
+            &["file:/d", "none"],
+            &["file:", "/d", "kafka:k", "kafka"],
+        ),
+        (
+            "kafka",
+            &["k:9092", "10.0.0.1:1,k-2.example:65535", "[fd00::1]:9092"],
+            &["k", "k:0", "k:x", ":9092", "fd00::1:9092", "k:1 k:2"],
+        ),
+        ("kafka_topic", &["_t", "a.b-c"], &["", ".", "a/b", "a b"]),
+        (
+            "kafka_property",
+            &[
+                "security.protocol=ssl",
+                "ssl.cipher.suites=a,b",
+                "linger.ms=1",
+            ],
+            &[
+                "x",
+                "=x",
+                "no.such.property=1",
+                "linger.ms=soon",
+                "bootstrap.servers=k:1",
+                "enable.idempotence=false",
+            ],
+        ),
+        ("kafka_partitions", &["1", "10000"], &["0", "10001"]),
+        ("kafka_retention", &["1m", "7d"], &["59s", "11y"]),
+        (
+            "spool_bytes",
+            &["0", "16MiB", "16777216", "2g", "16TiB"],
+            &["1", "15MiB", "17TiB", "-1", "1.5GiB", "x"],
+        ),
         ("pin_root", &["/sys/fs/bpf/x"], &["relative", ""]),
         ("state_dir", &["/x"], &["x"]),
     ];

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use dt_feed::proto::Batch;
+use dt_feed::proto::{Batch, Losses};
 use dt_feed::segment::{Limits, WriteError, Writer};
 
 use crate::ports::{PublishError, Publisher};
@@ -32,6 +32,11 @@ impl FilePublisher {
 impl Publisher for FilePublisher {
     fn wants_all_peers(&self, now_unix_ns: u64) -> bool {
         self.writer.begins_segment(now_unix_ns)
+    }
+
+    fn losses(&self) -> Losses {
+        // What cannot be written is refused by `publish`.
+        Losses::default()
     }
 
     async fn publish(&mut self, batch: Batch) -> Result<(), PublishError> {

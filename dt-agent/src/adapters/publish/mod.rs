@@ -1,3 +1,4 @@
 //! Where the measurements go.
 
 pub mod file;
+pub mod kafka;

@@ -15,11 +15,11 @@ use crate::adapters::datapath::prober::{
 };
 use crate::adapters::datapath::socket::{SocketReflector, Target};
 use crate::adapters::net::Net;
-use crate::adapters::publish::file::FilePublisher;
 use crate::app::peers::{self, Place, Places};
 use crate::app::report::Reporter;
+use crate::app::run::feed::Feed;
 use crate::app::station::{self, Ground, StationSettings};
-use crate::config::{Detail, FeedTarget, RunConfig};
+use crate::config::{Detail, RunConfig};
 use crate::engine::ladder::ModeRequest;
 use crate::engine::mesh::{Mesh, MeshSettings, Peer, PeerChange, Slot};
 use crate::ports::{Discovered, PublishError, Publisher};
@@ -35,7 +35,7 @@ pub(super) struct Agent {
     prober: Prober,
     reflector: Option<SocketReflector>,
     reporter: Reporter,
-    publisher: Option<FilePublisher>,
+    publisher: Feed,
     windows: Receiver<WindowBatch>,
     closed: Option<WindowBatch>,
     tick: Interval,
@@ -91,10 +91,7 @@ impl Agent {
         let (sink, windows) = window_channel();
         let prober = Prober::start(prober_settings(config, settings.seed), paths, sink)?;
         let start_id = station::chance();
-        let publisher = match &config.feed {
-            FeedTarget::File(directory) => Some(FilePublisher::open(directory, start_id)?),
-            FeedTarget::None => None,
-        };
+        let publisher = Feed::open(config, start_id)?;
         let mut agent = Self {
             reporter: Reporter::new(&own, start_id, config.dscp, config.payload_bytes, shared),
             config: config.clone(),
@@ -161,13 +158,11 @@ impl Agent {
         while let Ok(closed) = self.windows.try_recv() {
             self.publish(&closed).await;
         }
-        if let Some(publisher) = &mut self.publisher {
-            publisher.flush().await?;
-        }
+        let flushed = self.publisher.flush().await;
         if let Some(node) = &self.node {
             node.hand_over()?;
         }
-        Ok(())
+        Ok(flushed?)
     }
 
     fn take_changes(&mut self, changes: Vec<PeerChange>) -> anyhow::Result<()> {
@@ -314,22 +309,26 @@ impl Agent {
     }
 
     async fn publish(&mut self, closed: &WindowBatch) {
-        let Some(publisher) = &mut self.publisher else {
+        if matches!(self.publisher, Feed::None) {
             return;
-        };
+        }
         let now = clock::unix_now_ns();
-        let batch = self
+        let all_peers = self.publisher.wants_all_peers(now);
+        let lost = self.publisher.losses();
+        let batches = self
             .reporter
-            .batch(closed, &self.places, publisher.wants_all_peers(now), now);
-        let windows = batch.windows.len();
-        let probes = batch.probes.as_ref().map(|block| block.count);
-        if let Err(error) = publisher.publish(batch).await {
-            self.reporter
-                .handle_lost(windows, probes, matches!(error, PublishError::Full { .. }));
-            tracing::error!(
-                "A batch of the feed is lost: {:#}",
-                anyhow::Error::from(error)
-            );
+            .batches(closed, &self.places, all_peers, lost, now);
+        for batch in batches {
+            let windows = batch.windows.len();
+            let probes = batch.probes.as_ref().map(|block| block.count);
+            if let Err(error) = self.publisher.publish(batch).await {
+                let is_full = matches!(error, PublishError::Full { .. });
+                self.reporter.handle_lost(windows, probes, is_full);
+                tracing::error!(
+                    "A batch of the feed is lost: {:#}",
+                    anyhow::Error::from(error)
+                );
+            }
         }
     }
 

@@ -1,0 +1,1 @@
+//! The publisher without a broker.
