@@ -43,7 +43,7 @@ pub(super) struct RunArgs {
     #[arg(long, value_name = "SOURCE", help_heading = MESH, long_help = DISCOVERY_HELP)]
     discovery: Option<String>,
 
-    /// Where the measurements go: `kafka`, `file:DIR` or `none`; kafka if there are servers, else file:STATE_DIR/feed
+    /// Where the measurements go: `kafka`, `file:DIR` or `none`; kafka if there are servers, else files below the state directory
     #[arg(long, value_name = "TARGET", help_heading = FEED)]
     feed: Option<String>,
 

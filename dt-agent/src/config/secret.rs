@@ -28,7 +28,8 @@ pub(super) fn hidden(setting: &str, text: &str) -> String {
 fn is_secret(key: &str) -> bool {
     let key = key.to_ascii_lowercase();
     // Places of files are none; what is in the files is.
-    let is_place = key.ends_with(".location") || key.ends_with(".file") || key.ends_with(".url");
+    let last = key.rsplit('.').next().unwrap_or_default();
+    let is_place = matches!(last, "location" | "file" | "url");
     !is_place && WORDS.iter().any(|word| key.contains(word))
 }
 

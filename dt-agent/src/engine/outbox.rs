@@ -325,7 +325,10 @@ impl Outbox {
         if self.is_empty() {
             return 0;
         }
-        now.since(self.flight.progress_at)
+        let held = self.front.front().map(|held| held.since);
+        let waiting = self.tail.front().map(|waiting| waiting.since);
+        let oldest = held.or(waiting).unwrap_or_default();
+        now.since(self.flight.progress_at.max(oldest))
     }
 
     /// Batches that would be lost if the process ended now.

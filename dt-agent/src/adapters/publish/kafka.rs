@@ -139,16 +139,14 @@ impl Publisher for KafkaPublisher {
 
     async fn publish(&mut self, batch: Batch) -> Result<(), PublishError> {
         let parcel = Parcel::new(&batch, batch::encode(&batch));
-        match self.inbox.try_send(Message::Batch(parcel)) {
-            Ok(()) => {}
-            // The thread hangs on the disk, or has died; never wait for it.
-            Err(
-                TrySendError::Full(Message::Batch(parcel))
-                | TrySendError::Disconnected(Message::Batch(parcel)),
-            ) => {
-                self.count_lost(&parcel);
-            }
-            Err(_) => {}
+        // Full or without a receiver: the thread hangs on the disk, or has died. It is never waited for.
+        let refused = self.inbox.try_send(Message::Batch(parcel)).err();
+        if let Some(
+            TrySendError::Full(Message::Batch(parcel))
+            | TrySendError::Disconnected(Message::Batch(parcel)),
+        ) = refused
+        {
+            self.count_lost(&parcel);
         }
         Ok(())
     }

@@ -141,22 +141,15 @@ impl Spool {
     /// Counts the batches from there on, and whether there was more that could not be read; then deletes the segment.
     pub fn discard(&mut self, segment: u64, offset: u64) -> (Tally, bool) {
         let mut lost = Tally::default();
-        let mut end = offset;
-        loop {
-            match self.load(segment, end) {
-                Loaded::Batch(parcel, next) => {
-                    lost = lost.plus(parcel.tally);
-                    end = next;
-                }
-                Loaded::Damaged => break,
-            }
-            if Some(end) == self.length(segment) {
-                self.remove(segment);
-                return (lost, false);
-            }
+        let (mut end, length) = (offset, self.length(segment));
+        while Some(end) != length
+            && let Loaded::Batch(parcel, next) = self.load(segment, end)
+        {
+            lost = lost.plus(parcel.tally);
+            end = next;
         }
         self.remove(segment);
-        (lost, true)
+        (lost, Some(end) != length)
     }
 
     /// Deletes a segment.
