@@ -22,6 +22,31 @@ fn value<R>(columns: &'static [Column<R>], row: &R, name: &str) -> String {
 }
 
 #[test]
+fn a_residence_of_extremes_only_is_sound_and_has_no_quantiles() {
+    let window = Window {
+        residence: Some(proto::Histogram {
+            count: 3,
+            min_ns: 700,
+            max_ns: 900,
+            sum_ns: 2_400,
+            ..proto::Histogram::default()
+        }),
+        ..Window::default()
+    };
+    let row = WindowRow::new(origin(), Peer::new(9, None), &window).expect("it is sound");
+    for (name, expected) in [
+        ("residence_count", "Some(Number(3))"),
+        ("residence_sum_ns", "Some(Number(2400))"),
+        ("residence_min_ns", "Some(Number(700))"),
+        ("residence_max_ns", "Some(Number(900))"),
+        ("residence_p50_ns", "Some(Absent)"),
+        ("residence_bucket_count", "Some(List([]))"),
+    ] {
+        assert_eq!(value(WINDOW_COLUMNS, &row, name), expected, "{name}");
+    }
+}
+
+#[test]
 fn a_window_has_its_values_in_the_columns_of_their_names() {
     let rtt = Histogram::from_iter([5, 40, 40, 1_000]);
     let window = Window {
@@ -62,7 +87,7 @@ fn a_window_has_its_values_in_the_columns_of_their_names() {
 #[test]
 fn a_window_with_a_broken_histogram_is_no_row() {
     let window = Window {
-        residence: Some(proto::Histogram {
+        user_rtt: Some(proto::Histogram {
             count: 1,
             ..proto::Histogram::default()
         }),

@@ -24,7 +24,9 @@ pub struct WindowRow {
     /// The host distorted the figures.
     pub is_suspect: bool,
     user_rtt: Histogram,
-    residence: Histogram,
+    /// Count, sum and extremes; agents of this version keep no buckets of it.
+    residence: dt_feed::proto::Histogram,
+    residence_buckets: Histogram,
     method: Method,
     suspect_reasons: u32,
     peer_state: PeerState,
@@ -56,7 +58,8 @@ impl WindowRow {
             rtt: histogram(&window.rtt)?,
             is_suspect: window.host_suspect,
             user_rtt: histogram(&window.user_rtt)?,
-            residence: histogram(&window.residence)?,
+            residence_buckets: histogram(&with_buckets(window.residence.as_ref()))?,
+            residence: window.residence.clone().unwrap_or_default(),
             method: window.method.unwrap_or_default(),
             suspect_reasons: window.suspect_reasons,
             peer_state: window.peer_state(),
@@ -93,6 +96,18 @@ impl WindowRow {
             AddressFamily::Ipv6 => Some(6),
         }
     }
+}
+
+/// A histogram that has buckets, if it has.
+fn with_buckets(message: Option<&dt_feed::proto::Histogram>) -> Option<dt_feed::proto::Histogram> {
+    message
+        .filter(|message| !message.bucket_deltas.is_empty())
+        .cloned()
+}
+
+/// One of a message's extremes, which mean nothing without values.
+fn extreme(of: &dt_feed::proto::Histogram, ns: u64) -> Option<u64> {
+    (of.count > 0).then_some(ns)
 }
 
 const fn column(
@@ -249,31 +264,31 @@ pub const WINDOW_COLUMNS: &[Column<WindowRow>] = &[
         buckets(&row.user_rtt, Part::Count)
     }),
     column("residence_count", Kind::Number, |row| {
-        row.residence.count().into()
+        row.residence.count.into()
     }),
     column("residence_sum_ns", Kind::Number, |row| {
-        row.residence.sum().into()
+        row.residence.sum_ns.into()
     }),
     column("residence_min_ns", Kind::Number, |row| {
-        row.residence.min().into()
+        extreme(&row.residence, row.residence.min_ns).into()
     }),
     column("residence_p50_ns", Kind::Number, |row| {
-        row.residence.quantile(0.5).into()
+        row.residence_buckets.quantile(0.5).into()
     }),
     column("residence_p99_ns", Kind::Number, |row| {
-        row.residence.quantile(0.99).into()
+        row.residence_buckets.quantile(0.99).into()
     }),
     column("residence_max_ns", Kind::Number, |row| {
-        row.residence.max().into()
+        extreme(&row.residence, row.residence.max_ns).into()
     }),
     column("residence_bucket_first_ns", Kind::List, |row| {
-        buckets(&row.residence, Part::First)
+        buckets(&row.residence_buckets, Part::First)
     }),
     column("residence_bucket_last_ns", Kind::List, |row| {
-        buckets(&row.residence, Part::Last)
+        buckets(&row.residence_buckets, Part::Last)
     }),
     column("residence_bucket_count", Kind::List, |row| {
-        buckets(&row.residence, Part::Count)
+        buckets(&row.residence_buckets, Part::Count)
     }),
     column("hops_forward", Kind::Number, |row| {
         row.hops_forward.map(|hops| hops.last).into()
