@@ -40,18 +40,39 @@ pub fn tool(name: &str) -> Result<PathBuf> {
     })
 }
 
-/// The Python that has scapy, `DT_VENV`.
+/// The Python that has scapy, confluent-kafka, protobuf, duckdb and pyarrow, `DT_VENV`.
 pub fn python() -> Result<PathBuf> {
     Ok(path("DT_VENV")?.join("bin/python"))
+}
+
+/// ZooKeeper's jars, as Java takes them, `DT_ZOOKEEPER_CP`.
+pub fn zookeeper_class_path() -> Result<String> {
+    let path = path("DT_ZOOKEEPER_CP")?;
+    Ok(path.display().to_string())
+}
+
+/// The directory with Kafka's jars, `DT_KAFKA_LIBS`.
+pub fn kafka_libs() -> Result<PathBuf> {
+    path("DT_KAFKA_LIBS")
+}
+
+/// Why real servers cannot be started here, if they cannot.
+#[must_use]
+pub fn missing_servers() -> Option<String> {
+    missing_of(SERVERS)
 }
 
 /// Why kernel tests cannot run here, if they cannot.
 #[must_use]
 pub fn missing() -> Option<String> {
+    missing_of(ALL)
+}
+
+fn missing_of(variables: &[&str]) -> Option<String> {
     if !nix::unistd::geteuid().is_root() {
         return Some("not root".to_owned());
     }
-    let unset = ALL.iter().find(|name| env::var_os(name).is_none())?;
+    let unset = variables.iter().find(|name| env::var_os(name).is_none())?;
     Some(format!(
         "{unset} is not set: run the tests by `cargo xtask test`"
     ))
@@ -71,3 +92,5 @@ const ALL: &[&str] = &[
     "DT_TOOLS_DIR",
     "DT_VENV",
 ];
+
+const SERVERS: &[&str] = &["DT_ZOOKEEPER_CP", "DT_KAFKA_LIBS"];

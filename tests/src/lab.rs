@@ -51,6 +51,12 @@ impl Lab {
         Ok(lab)
     }
 
+    /// Adds the host [`SERVERS`](crate::SERVERS), which is nobody's peer: each of the others reaches it by a device
+    /// `to-servers` of its own, so that its wires can be cut without a probe noticing.
+    pub fn add_servers(&mut self) -> Result<()> {
+        topology::servers(self)
+    }
+
     /// No host yet: for shapes that the others do not have.
     pub fn empty() -> Result<Self> {
         owner::sweep()?;
@@ -100,10 +106,10 @@ impl Lab {
         found.unwrap_or_else(|| panic!("this lab has no host {name}"))
     }
 
-    /// The hosts with devices to others: all but the switch or the wire.
+    /// The hosts with devices to others: all but the switch, the wire and the servers.
     #[must_use]
     pub fn hosts(&self) -> Vec<&Host> {
-        let ends = |host: &&Host| !topology::is_middle(host.name());
+        let ends = |host: &&Host| topology::is_end(host.name());
         self.hosts.iter().filter(ends).collect()
     }
 
@@ -133,6 +139,11 @@ impl Lab {
             results
                 .try_for_each(|result| result.unwrap_or_else(|panic| panic::resume_unwind(panic)))
         })
+    }
+
+    pub(crate) fn index_of(&self, name: &str) -> usize {
+        let found = self.hosts.iter().position(|host| host.name() == name);
+        found.unwrap_or_else(|| panic!("this lab has no host {name}"))
     }
 
     pub(crate) fn host_mut(&mut self, index: usize) -> &mut Host {

@@ -46,6 +46,13 @@ pub fn command_in(namespace: &str, program: &str) -> Command {
     command
 }
 
+/// A command that will run where this process runs and die with the thread that starts it.
+pub(crate) fn mortal_command(program: &str) -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL", "--", program]);
+    command
+}
+
 /// Runs the lines with `ip -batch` in the namespace; all of them, or an error that has the first that failed.
 pub fn ip_batch(namespace: &str, lines: &[String]) -> Result<()> {
     let mut child = Command::new("ip")

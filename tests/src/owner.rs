@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process;
 
 use anyhow::{Context, Result};
+use nix::mount::{MntFlags, umount2};
 
 use crate::netns;
 
@@ -61,13 +62,30 @@ pub(crate) fn namespace(serial: u32, host: &str) -> String {
     format!("{PREFIX}{}-{serial}-{host}", process::id())
 }
 
+/// Removes a directory with all that is in it, disks that are mounted there included.
 pub(crate) fn remove_tree(path: &Path) -> Result<()> {
+    unmount_below(path)?;
     match fs::remove_dir_all(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             Err(error).with_context(|| format!("cannot remove {}", path.display()))
         }
         _ => Ok(()),
     }
+}
+
+/// Unmounts what is mounted in `path`, the latest first.
+fn unmount_below(path: &Path) -> Result<()> {
+    let table = fs::read_to_string("/proc/self/mountinfo")?;
+    // The fifth field of a line is where; our paths have no characters that would be written otherwise.
+    let mounted = table.lines().filter_map(|line| line.split(' ').nth(4));
+    for place in mounted
+        .rev()
+        .filter(|place| Path::new(place).starts_with(path))
+    {
+        // Lazily: a process that is being killed may have files open there.
+        umount2(place, MntFlags::MNT_DETACH).with_context(|| format!("cannot unmount {place}"))?;
+    }
+    Ok(())
 }
 
 /// Forgets this process as an owner, if it owns nothing any more.

@@ -108,6 +108,11 @@ impl Proc {
         Ok(())
     }
 
+    /// How it ended; `None` while it runs.
+    pub fn ended(&mut self) -> Result<Option<ExitStatus>> {
+        self.poll_status()
+    }
+
     fn poll_status(&mut self) -> Result<Option<ExitStatus>> {
         if self.status.is_none() {
             self.status = self.child.try_wait()?;
@@ -115,7 +120,8 @@ impl Proc {
         Ok(self.status)
     }
 
-    fn tail(&self) -> String {
+    /// The end of its output.
+    pub(crate) fn tail(&self) -> String {
         let output = self.output().unwrap_or_default();
         let lines: Vec<_> = output.lines().collect();
         lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n")

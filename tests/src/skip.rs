@@ -25,6 +25,16 @@ macro_rules! skip_unless_equipped {
     };
 }
 
+/// Skips the calling test where there is no root or no ZooKeeper and Kafka to start.
+#[macro_export]
+macro_rules! skip_unless_served {
+    () => {
+        if let Some(reason) = $crate::given::missing_servers() {
+            $crate::skip!("{reason}");
+        }
+    };
+}
+
 /// What a skipped test returns.
 pub trait Skipped {
     /// The value that the harness takes for a pass.

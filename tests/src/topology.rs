@@ -16,6 +16,8 @@ use crate::netns;
 pub const SWITCH: &str = "switch";
 /// The host in the middle of [`Lab::wire`].
 pub const WIRE: &str = "wire";
+/// The host that [`Lab::add_servers`] makes.
+pub const SERVERS: &str = "servers";
 
 pub(crate) fn mesh(lab: &mut Lab, count: u16) -> Result<()> {
     let names = add_hosts(lab, count)?;
@@ -73,6 +75,24 @@ pub(crate) fn wire(lab: &mut Lab) -> Result<()> {
     bring_up_all(lab)
 }
 
+/// A host beside the others, with a wire of its own to each of them.
+pub(crate) fn servers(lab: &mut Lab) -> Result<()> {
+    lab.add_host(SERVERS)?;
+    let names: Vec<_> = lab
+        .hosts()
+        .iter()
+        .map(|host| host.name().to_owned())
+        .collect();
+    let servers = lab.index_of(SERVERS);
+    for name in &names {
+        let index = lab.index_of(name);
+        lab.host_mut(index).add_device(SERVERS, &device_to(SERVERS));
+        lab.host_mut(servers).add_device(name, &device_to(name));
+        plug(lab, name, SERVERS)?;
+    }
+    Ok(())
+}
+
 /// Quiet settings, before the first device exists and inherits them, and the addresses on `lo`.
 pub(crate) fn prepare(host: &Host) -> Result<()> {
     host.enter(|| {
@@ -91,8 +111,13 @@ pub(crate) fn prepare(host: &Host) -> Result<()> {
 }
 
 /// Whether a host with this name only carries what others say.
-pub(crate) fn is_middle(name: &str) -> bool {
+fn is_middle(name: &str) -> bool {
     name == SWITCH || name == WIRE
+}
+
+/// Whether a host with this name is one that agents measure.
+pub(crate) fn is_end(name: &str) -> bool {
+    !is_middle(name) && name != SERVERS
 }
 
 fn add_hosts(lab: &mut Lab, count: u16) -> Result<Vec<String>> {

@@ -25,7 +25,8 @@ enum Task {
     /// Install what the other commands need; a second call changes nothing
     ///
     /// Debian packages (the only part that needs root), the source of `core` for the BPF target, `bpf-linker`, and for
-    /// tests and benchmarks the foreign peers (`stamp-suite`, scapy). Everything but the packages goes below `target/`.
+    /// tests and benchmarks the foreign peers (`stamp-suite`, scapy), Kafka and Python packages. Everything but the
+    /// packages goes below `target/`.
     Setup {
         /// Install only what this command needs, instead of everything
         #[arg(long = "for", value_enum, value_name = "COMMAND", default_value_t = Group::All)]

@@ -6,7 +6,8 @@
 mod bpf_core;
 mod cargo_tools;
 mod packages;
-mod scapy;
+mod python;
+mod servers;
 
 use std::path::Path;
 
@@ -19,6 +20,7 @@ use crate::workspace::{Workspace, is_root};
 
 pub use bpf_core::{BpfCore, DEBIAN_RUSTC};
 pub use cargo_tools::{BPF_LINKER, CargoTool, STAMP_SUITE};
+pub use servers::{kafka_libs, zookeeper_class_path};
 
 /// What to set up for.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -26,6 +28,8 @@ pub enum Group {
     All,
     Build,
     Demo,
+    /// What `demo --full` needs beside that: ZooKeeper and Kafka.
+    DemoFull,
     Test,
     Bench,
 }
@@ -49,7 +53,8 @@ enum What {
     Packages(&'static [&'static str]),
     BpfCore,
     CargoTool(&'static CargoTool),
-    Scapy,
+    Python,
+    Kafka,
     BpfFilesystem,
 }
 
@@ -82,7 +87,8 @@ impl What {
             Self::Packages(_) => "Debian packages",
             Self::BpfCore => "core for the BPF target",
             Self::CargoTool(tool) => tool.name,
-            Self::Scapy => "scapy",
+            Self::Python => "Python packages",
+            Self::Kafka => "Kafka",
             Self::BpfFilesystem => "BPF file system",
         }
     }
@@ -93,7 +99,8 @@ impl What {
             Self::Packages(names) => packages::find(names),
             Self::BpfCore => Ok(BpfCore::find(workspace)?.map(|core| core.to_string())),
             Self::CargoTool(tool) => Ok(tool.find(workspace).map(|path| tool.describe(&path))),
-            Self::Scapy => Ok(scapy::find(workspace)),
+            Self::Python => Ok(python::find(workspace)),
+            Self::Kafka => Ok(servers::find_kafka(workspace)),
             Self::BpfFilesystem => Ok(bpf_filesystem_is_mounted()?.then(|| BPF_FS.to_owned())),
         }
     }
@@ -103,7 +110,8 @@ impl What {
             Self::Packages(names) => packages::install(workspace, names),
             Self::BpfCore => bpf_core::install(workspace),
             Self::CargoTool(tool) => tool.install(workspace),
-            Self::Scapy => scapy::install(workspace),
+            Self::Python => python::install(workspace),
+            Self::Kafka => servers::install_kafka(workspace),
             Self::BpfFilesystem => mount_bpf_filesystem(),
         }
     }
@@ -127,9 +135,17 @@ fn mount_bpf_filesystem() -> Result<()> {
 const BPF_FS: &str = "/sys/fs/bpf";
 
 /// Needed by every command that makes something.
-const ALL: &[Group] = &[Group::Build, Group::Demo, Group::Test, Group::Bench];
+const ALL: &[Group] = &[
+    Group::Build,
+    Group::Demo,
+    Group::DemoFull,
+    Group::Test,
+    Group::Bench,
+];
 /// Needed where hosts are made of network namespaces.
-const LAB: &[Group] = &[Group::Demo, Group::Test, Group::Bench];
+const LAB: &[Group] = &[Group::Demo, Group::DemoFull, Group::Test, Group::Bench];
+/// Needed where real servers run.
+const SERVED: &[Group] = &[Group::DemoFull, Group::Test, Group::Bench];
 
 /// In the order of installation: what fails fast comes first.
 const NEEDS: &[Need] = &[
@@ -142,6 +158,22 @@ const NEEDS: &[Need] = &[
             "stress-ng",
         ]),
         groups: LAB,
+    },
+    // librdkafka is built from the source in its crate.
+    Need {
+        what: What::Packages(&[
+            "cmake",
+            "g++",
+            "make",
+            "pkg-config",
+            "libssl-dev",
+            "zlib1g-dev",
+        ]),
+        groups: ALL,
+    },
+    Need {
+        what: What::Packages(servers::PACKAGES),
+        groups: SERVED,
     },
     Need {
         what: What::Packages(&["protobuf-compiler", "python3-venv", "bpftool"]),
@@ -168,7 +200,11 @@ const NEEDS: &[Need] = &[
         groups: &[Group::Test, Group::Bench],
     },
     Need {
-        what: What::Scapy,
+        what: What::Kafka,
+        groups: SERVED,
+    },
+    Need {
+        what: What::Python,
         groups: &[Group::Test],
     },
 ];
@@ -181,7 +217,8 @@ mod tests {
     fn the_demo_does_not_install_what_only_tests_need() {
         let demo = NEEDS.iter().filter(|need| need.is_for(Group::Demo));
         for need in demo {
-            assert!(!matches!(need.what, What::Scapy));
+            assert!(!matches!(need.what, What::Python | What::Kafka));
+            assert!(!matches!(need.what, What::Packages(servers::PACKAGES)));
             assert!(need.what.name() != STAMP_SUITE.name);
         }
     }

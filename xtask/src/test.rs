@@ -150,6 +150,8 @@ fn environment(
         ("DT_LAB_OBJECT", built.lab_object.clone().into()),
         ("DT_TOOLS_DIR", workspace.tools().into()),
         ("DT_VENV", workspace.venv().into()),
+        ("DT_ZOOKEEPER_CP", setup::zookeeper_class_path().into()),
+        ("DT_KAFKA_LIBS", setup::kafka_libs(workspace).into()),
     ];
     if ci() {
         environment.push(("DT_NO_SKIP", "1".into()));

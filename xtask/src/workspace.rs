@@ -50,9 +50,14 @@ impl Workspace {
         self.target.join("tools")
     }
 
-    /// The Python environment with scapy.
+    /// The Python environment.
     pub fn venv(&self) -> PathBuf {
         self.target.join("venv")
+    }
+
+    /// Kafka, and what fetching it left.
+    pub fn servers(&self) -> PathBuf {
+        self.target.join("servers")
     }
 
     /// The log file of a long child named `name`.
