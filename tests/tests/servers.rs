@@ -115,7 +115,8 @@ fn a_server_dies_with_the_thread_that_started_it() -> Result<()> {
     let lab = Lab::empty()?;
     let launched = thread::scope(|scope| {
         let starter = scope.spawn(|| -> Result<u32> {
-            let zookeeper = zookeeper::Options::given()?.launch(&Place::local(&lab))?;
+            // Ready, because before its program runs it has not asked for that yet.
+            let zookeeper = zookeeper::Options::given()?.start(&Place::local(&lab))?;
             let pid = zookeeper.pid().context("it was launched")?;
             // As if the thread had no time to drop anything.
             std::mem::forget(zookeeper);

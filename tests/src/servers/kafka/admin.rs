@@ -43,7 +43,8 @@ impl Kafka {
     /// The names of all topics.
     pub fn topics(&self) -> Result<Vec<String>> {
         let text = self.administer("org.apache.kafka.tools.TopicCommand", &["--list"])?;
-        Ok(text.lines().map(str::to_owned).collect())
+        let names = text.lines().filter(|line| !line.trim().is_empty());
+        Ok(names.map(str::to_owned).collect())
     }
 
     /// By partition of a topic, the offset of the message that comes next.
