@@ -34,8 +34,12 @@ impl Port {
         bind(bound.as_raw_fd(), &any).with_context(|| format!("cannot listen on {address}"))?;
         let chosen: SockaddrStorage = getsockname(bound.as_raw_fd())?;
         let port = match address {
-            IpAddr::V4(_) => chosen.as_sockaddr_in().map(|chosen| chosen.port()),
-            IpAddr::V6(_) => chosen.as_sockaddr_in6().map(|chosen| chosen.port()),
+            IpAddr::V4(_) => chosen
+                .as_sockaddr_in()
+                .map(nix::sys::socket::SockaddrIn::port),
+            IpAddr::V6(_) => chosen
+                .as_sockaddr_in6()
+                .map(nix::sys::socket::SockaddrIn6::port),
         };
         Ok(Self {
             address: SocketAddr::new(address, port.context("a bound socket has a port")?),

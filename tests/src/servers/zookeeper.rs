@@ -146,7 +146,7 @@ impl Ensemble {
     /// All addresses, as clients want them: `HOST:PORT,HOST:PORT,…`.
     #[must_use]
     pub fn addresses(&self) -> String {
-        let addresses = self.servers.iter().map(|server| server.address());
+        let addresses = self.servers.iter().map(Server::address);
         let addresses: Vec<_> = addresses.map(|address| address.to_string()).collect();
         addresses.join(",")
     }
