@@ -13,7 +13,8 @@ pub(super) fn text(broker: &Broker, dir: &Path) -> String {
         format!("log.dirs={}", server::data_dir(dir).display()),
     ];
     if !broker.options.users.is_empty() {
-        listeners += &format!(",SASL_PLAINTEXT://{}", broker.sasl.address());
+        listeners.push_str(",SASL_PLAINTEXT://");
+        listeners.push_str(&broker.sasl.address().to_string());
         lines.extend(guard(&broker.options.users));
     }
     lines.push(format!("listeners={listeners}"));
