@@ -243,15 +243,19 @@ impl Start {
     }
 }
 
-/// What is wrong with a window's histograms.
+/// What is wrong with a window's histograms. That of the residence may have extremes only.
 fn broken(window: &Window) -> Option<String> {
+    let residence = window.residence.as_ref();
     let histograms = [
-        ("rtt", &window.rtt),
-        ("user_rtt", &window.user_rtt),
-        ("residence", &window.residence),
+        ("rtt", window.rtt.as_ref()),
+        ("user_rtt", window.user_rtt.as_ref()),
+        (
+            "residence",
+            residence.filter(|message| !message.bucket_deltas.is_empty()),
+        ),
     ];
     histograms.into_iter().find_map(|(name, message)| {
-        let error = Histogram::try_from(message.as_ref()?).err()?;
+        let error = Histogram::try_from(message?).err()?;
         Some(format!("{name}: {error}"))
     })
 }

@@ -19,11 +19,7 @@ use crate::source::{Begin, Event, Skipped, Source};
 
 /// Draws until it is interrupted, for a time, or once.
 pub(super) fn run(arguments: &MatrixArgs, interrupt: &Interrupt) -> Result<ExitCode> {
-    // So much of the past is read that the first picture is whole.
-    let begin = arguments.span.0.map_or(Begin::Earliest, |span| {
-        Begin::At(clock::now_ms().saturating_sub(span.as_millis() as u64 * 5 / 4))
-    });
-    let mut source = open(&arguments.source, begin, interrupt)?;
+    let mut source = open(&arguments.source, begin(arguments), interrupt)?;
     let mut matrix = matrix(arguments);
     let mut display = Display::new(arguments);
     let mut talk = Talk::default();
@@ -65,6 +61,19 @@ pub(super) fn run(arguments: &MatrixArgs, interrupt: &Interrupt) -> Result<ExitC
         told(skipped);
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// So far back that the first picture is whole.
+fn begin(arguments: &MatrixArgs) -> Begin {
+    // What a directory shows at once ends with its last batch, however long ago.
+    let is_past = arguments.once && !arguments.source.dir.is_empty();
+    match arguments.span.0 {
+        Some(span) if !is_past => {
+            let back_ms = span.as_millis() as u64 * 5 / 4;
+            Begin::At(clock::now_ms().saturating_sub(back_ms))
+        }
+        Some(_) | None => Begin::Earliest,
+    }
 }
 
 /// Up to when everything was read. One look at files that nobody writes any more shows them as they ended.

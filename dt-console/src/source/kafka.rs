@@ -284,11 +284,27 @@ impl Context {
             return;
         }
         if let Err(error) = consumer.commit(&list, mode) {
-            self.complain_of_commit(&error);
+            self.handle_commit_failure(&error, &list);
         }
     }
 
-    fn complain_of_commit(&self, error: &KafkaError) {
+    /// The next commit makes up for it, unless the partition is another member's by then.
+    fn handle_commit_failure(&self, error: &KafkaError, list: &TopicPartitionList) {
+        let mut shared = self.shared();
+        for element in list.elements() {
+            if let Some(partition) = shared.partitions.get_mut(&element.partition()) {
+                partition.handle_commit_failure();
+            }
+        }
+        drop(shared);
+        // While partitions move, commits that are under way are refused.
+        let is_passing = matches!(
+            error.rdkafka_error_code(),
+            Some(RDKafkaErrorCode::IllegalGeneration | RDKafkaErrorCode::RebalanceInProgress)
+        );
+        if is_passing {
+            return;
+        }
         let text = format!(
             "the group was not told how far it has read: {}; what follows may come again",
             client::plain(error)
@@ -422,9 +438,9 @@ impl ConsumerContext for Context {
         }
     }
 
-    fn commit_callback(&self, result: KafkaResult<()>, _list: &TopicPartitionList) {
+    fn commit_callback(&self, result: KafkaResult<()>, list: &TopicPartitionList) {
         if let Err(error) = result {
-            self.complain_of_commit(&error);
+            self.handle_commit_failure(&error, list);
         }
     }
 

@@ -104,6 +104,11 @@ impl Partition {
         self.committed = Some(offset);
     }
 
+    /// The group was not told after all, so it has to be told again.
+    pub(super) const fn handle_commit_failure(&mut self) {
+        self.committed = None;
+    }
+
     /// Up to when everything was read, ms unix.
     pub(super) const fn horizon_ms(&self, now_ms: u64) -> u64 {
         if self.is_at_end {
@@ -192,6 +197,8 @@ mod tests {
         assert_eq!(partition.poll_commit(), Some(5));
         partition.handle_commit(5);
         assert_eq!(partition.poll_commit(), None);
+        partition.handle_commit_failure();
+        assert_eq!(partition.poll_commit(), Some(5));
     }
 
     #[test]
