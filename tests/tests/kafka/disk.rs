@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use dt_agent::adapters::publish::kafka::{KafkaPublisher, KafkaSettings};
+use dt_agent::engine::random::Random;
 use dt_agent::ports::Publisher;
 use dt_feed::proto::Batch;
 use dt_tests::servers::{Place, kafka};
@@ -83,14 +84,13 @@ impl Filler {
     /// Until the disk is full; returns how many batches that took.
     fn fill(mut self, is_full: impl Fn() -> Result<bool>) -> Result<u64> {
         let mut sequence = 0;
-        let mut random = dt_agent::engine::random::Random::new(1);
-        let runtime = nix::unistd::getpid();
+        let mut random = Random::new(1);
         wait::until("a full disk", Duration::from_mins(1), || {
             let noise: String = (0..700_000)
                 .map(|_| char::from(33 + random.below(90) as u8))
                 .collect();
             let batch = Batch {
-                source: format!("filler-{runtime}"),
+                source: "filler".into(),
                 sequence,
                 agent_version: noise,
                 ..Batch::default()

@@ -2,7 +2,7 @@
 
 use std::thread;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use dt_feed::segment::{Followed, Follower};
 use dt_tests::servers::{Place, kafka};
 use dt_tests::{Agent, Lab, SERVERS, skip_unless_equipped, skip_unless_served};
@@ -73,7 +73,8 @@ fn what_kafka_refuses_is_named_once_and_probing_goes_on() -> Result<()> {
     for (number, (agent, (case, _))) in agents.iter().zip(&cases).enumerate() {
         let said = count_lines(agent, "Kafka takes no batches")?;
         ensure!(said <= 2, "{case}: said {said} times");
-        let gap_s = check_spool(&lab, &format!("n{}", number + 1))?;
+        let gap_s = check_spool(&lab, &format!("n{}", number + 1))
+            .with_context(|| agent.process.output().unwrap_or_default())?;
         verdict(
             &format!("{case}: one clear error, batches kept in the spool, probing goes on"),
             &format!(
@@ -114,7 +115,7 @@ fn check_spool(lab: &Lab, host: &str) -> Result<f64> {
         sequences == (0..sequences.len() as u64).collect::<Vec<_>>(),
         "{host}: {sequences:?}"
     );
-    check_probing(&batches)
+    check_probing(&batches).with_context(|| format!("{host}: {} batches", batches.len()))
 }
 
 fn cause(line: &str) -> &str {

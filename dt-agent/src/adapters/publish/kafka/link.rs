@@ -90,6 +90,7 @@ impl Link {
     pub fn send(&mut self, ticket: Ticket, parcel: &Parcel, outbox: &mut Outbox) {
         let State::Open(client) = &self.state else {
             outbox.handle_failed(ticket, Failure::Again);
+            outbox.handle_shut();
             return;
         };
         let record = BaseRecord::with_opaque_to(&self.settings.topic, ticket.0 as usize)
@@ -175,6 +176,8 @@ impl Link {
             return;
         }
         outbox.handle_failed(ticket, Failure::Again);
+        // At once: what is refused now would be offered again and again until the client is closed.
+        outbox.handle_shut();
         self.is_broken = true;
         if !client::is_withdrawal(code) {
             self.note(Trouble {
@@ -204,7 +207,14 @@ impl Link {
     }
 
     /// Remembers the cause; what is definite is not replaced by what merely follows from it.
-    fn note(&mut self, trouble: Trouble) {
+    fn note(&mut self, mut trouble: Trouble) {
+        if trouble.key.contains("ClusterAuthorizationFailed") {
+            // What an idempotent producer is told that may not write to any topic.
+            trouble.text += &format!(
+                ": this user needs the right to write to topic {}",
+                self.settings.topic
+            );
+        }
         let is_less = self
             .cause
             .as_ref()
