@@ -11,6 +11,7 @@ use dt_feed::proto::{Batch, Losses};
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::Message;
+use rdkafka::metadata::{MetadataPartition, MetadataTopic};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
 use crate::wait::{self, Deadline};
@@ -49,8 +50,8 @@ impl Topic {
         let partitions: Vec<_> = metadata
             .topics()
             .iter()
-            .flat_map(|topic| topic.partitions())
-            .map(|partition| partition.id())
+            .flat_map(MetadataTopic::partitions)
+            .map(MetadataPartition::id)
             .collect();
         let mut left = BTreeMap::new();
         let mut list = TopicPartitionList::new();

@@ -210,10 +210,8 @@ impl Link {
     fn note(&mut self, mut trouble: Trouble) {
         if trouble.key.contains("ClusterAuthorizationFailed") {
             // What an idempotent producer is told that may not write to any topic.
-            trouble.text += &format!(
-                ": this user needs the right to write to topic {}",
-                self.settings.topic
-            );
+            trouble.text += ": this user needs the right to write to topic ";
+            trouble.text += &self.settings.topic;
         }
         let is_less = self
             .cause
