@@ -32,6 +32,8 @@ def batches(servers, topic):
         }
     )
     unfinished = set(consumer.list_topics(topic, timeout=10).topics[topic].partitions)
+    if not unfinished:
+        raise SystemExit(f"there is no topic {topic}")
     consumer.assign([TopicPartition(topic, p, OFFSET_BEGINNING) for p in unfinished])
     # A producer that missed an acknowledgement sends a batch twice. This set grows; a service forgets what is older than
     # 10 minutes of the log.

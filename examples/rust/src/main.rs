@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::env;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use dt_feed::proto::Batch;
 use dt_feed::{Histogram, batch, repeats::Repeats};
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -85,6 +85,7 @@ fn assign_all(consumer: &BaseConsumer, topic: &str) -> Result<HashSet<i32>> {
     let metadata = consumer.fetch_metadata(Some(topic), Duration::from_secs(10))?;
     let partitions = metadata.topics().iter().flat_map(MetadataTopic::partitions);
     let partitions: HashSet<i32> = partitions.map(MetadataPartition::id).collect();
+    ensure!(!partitions.is_empty(), "there is no topic {topic}");
     let mut assigned = TopicPartitionList::new();
     for partition in &partitions {
         assigned.add_partition_offset(topic, *partition, Offset::Beginning)?;
