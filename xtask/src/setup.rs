@@ -159,7 +159,7 @@ const NEEDS: &[Need] = &[
         ]),
         groups: LAB,
     },
-    // librdkafka is built from the source in its crate.
+    // librdkafka is built from the source in its crate; it wants curl's headers with TLS, whether it uses curl or not.
     Need {
         what: What::Packages(&[
             "cmake",
@@ -167,6 +167,7 @@ const NEEDS: &[Need] = &[
             "make",
             "pkg-config",
             "libssl-dev",
+            "libcurl4-openssl-dev",
             "zlib1g-dev",
         ]),
         groups: ALL,

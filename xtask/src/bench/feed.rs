@@ -4,6 +4,7 @@
 //! losses on top, to fill meshes that do not fit this machine, and go through the encoder and the decoder that agents and
 //! readers use.
 
+mod broker;
 mod codec;
 mod recording;
 mod report;
@@ -13,6 +14,7 @@ use std::env;
 use std::fs::File;
 use std::io::Write;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::{Args, value_parser};
@@ -39,6 +41,10 @@ pub struct Options {
     #[arg(long, value_name = "N", default_value_t = 15, value_parser = value_parser!(u32).range(1..=1_000))]
     rounds: u32,
 
+    /// How long producer, broker and consumer work in each of three turns for each mesh, in seconds; 0: not at all
+    #[arg(long, value_name = "S", default_value_t = 10, value_parser = value_parser!(u64).range(0..=3_600))]
+    broker_seconds: u64,
+
     /// What jitter, ports and losses are drawn from
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
@@ -63,12 +69,21 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     dt_tests::sweep()?;
     let machine = Machine::look()?;
     let recording = Recording::take(&built, options.seconds, &interrupt)?;
+    let minutes = SHAPES.map(|shape| (shape, shape.minute(&recording, options.seed)));
     let mut costs = Vec::new();
-    for shape in SHAPES {
-        let minute = shape.minute(&recording, options.seed);
-        costs.push(Costs::measure(shape, &minute, options.rounds)?);
+    for (shape, minute) in &minutes {
+        costs.push(Costs::measure(*shape, minute, options.rounds)?);
     }
-    let report = Report::new(&machine, options, &recording, costs);
+    let mut throughputs = Vec::new();
+    if options.broker_seconds > 0 {
+        let length = Duration::from_secs(options.broker_seconds);
+        let mut bench = broker::Bench::start(&setup::kafka_libs(workspace))?;
+        for (shape, minute) in minutes.iter().filter(|(shape, _)| shape.is_judged()) {
+            let messages = codec::encode(minute.flushes.clone(), &minute.dictionary)?;
+            throughputs.push(bench.measure(*shape, &messages, TURNS, length, &interrupt)?);
+        }
+    }
+    let report = Report::new(&machine, options, &recording, costs, throughputs);
     print!("{}", report.to_markdown());
     if let Some(mut file) = json {
         writeln!(file, "{}", serde_json::to_string_pretty(&report)?)?;
@@ -84,3 +99,5 @@ fn run_optimised(workspace: &Workspace) -> Result<()> {
         .args(env::args_os().skip(1));
     process::run_shown(&mut cargo)
 }
+
+const TURNS: u32 = 3;

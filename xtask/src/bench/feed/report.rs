@@ -5,6 +5,7 @@ use std::fmt::Write;
 use serde::Serialize;
 
 use super::Options;
+use super::broker::Throughput;
 use super::codec::Costs;
 use super::recording::Recording;
 use crate::bench::machine::Machine;
@@ -18,6 +19,7 @@ pub struct Report {
     seed: u64,
     rounds: u32,
     costs: Vec<Costs>,
+    throughputs: Vec<Throughput>,
 }
 
 impl Report {
@@ -26,6 +28,7 @@ impl Report {
         options: &Options,
         recording: &Recording,
         costs: Vec<Costs>,
+        throughputs: Vec<Throughput>,
     ) -> Self {
         Self {
             machine: machine.host(),
@@ -34,6 +37,7 @@ impl Report {
             seed: options.seed,
             rounds: options.rounds,
             costs,
+            throughputs,
         }
     }
 
@@ -59,7 +63,7 @@ impl Report {
                 costs.decode_ns,
             );
         }
-        text + &self.columns() + &self.verdict()
+        text + &self.columns() + &self.verdict() + &self.throughput()
     }
 
     /// What the columns of the judged meshes take.
@@ -103,8 +107,33 @@ impl Report {
         }
         text
     }
+
+    fn throughput(&self) -> String {
+        if self.throughputs.is_empty() {
+            return String::new();
+        }
+        let mut text = BROKER_HEAD.to_owned();
+        for one in &self.throughputs {
+            let _ = writeln!(
+                text,
+                "| {} | {} | {} | {} | {:.2} |",
+                one.shape.peers,
+                one.shape.probes_per_peer,
+                one.probes_per_second,
+                one.broker_ns,
+                one.disk_bytes_per_probe,
+            );
+        }
+        text
+    }
 }
 
+const BROKER_HEAD: &str = "
+One producer, one broker, one consumer that decodes every probe and is never more than 64 batches behind, all on this machine:
+
+| peers | probes per peer and flush | probes per second | CPU of the broker, ns a probe | bytes a probe on its disk |
+| ---: | ---: | ---: | ---: | ---: |
+";
 const HEAD: &str = "\
 | peers | probes per peer and flush | source ports | bytes a probe | zstd | dictionary's share | ns to encode | ns to decode |
 | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |
