@@ -78,6 +78,10 @@ impl Intake {
         };
         self.latest_ms = self.latest_ms.max(log_ms);
         for peer in &batch.peers {
+            let known = self.starts.peer(node, batch.start_id, peer.index);
+            if known.is_some_and(|endpoint| self.nodes.is_at(endpoint, peer)) {
+                continue;
+            }
             if let Some(endpoint) = self.nodes.endpoint(peer) {
                 self.starts.enter(node, batch.start_id, peer, endpoint);
             }

@@ -113,6 +113,23 @@ impl Nodes {
         Some(number)
     }
 
+    /// Whether an endpoint is that of this entry, which then may bring new labels. Most entries are repeated ones: this spares
+    /// them the look-up by name.
+    pub fn is_at(&mut self, id: EndpointId, peer: &Peer) -> bool {
+        let Some(Some(endpoint)) = self.endpoints.get(id.place()) else {
+            return false;
+        };
+        let Some(Some(node)) = self.places.get_mut(endpoint.node.0 as usize) else {
+            return false;
+        };
+        let is_it = *node.name == *clean(&peer.name) && endpoint.address == peer.ip();
+        if is_it && !node.labels_are_its_own {
+            node.labels
+                .update(&peer.zone, &peer.rack, &peer.instance_group);
+        }
+        is_it
+    }
+
     /// Notes that a window about a node was read, and what it says of its membership.
     pub fn name(&mut self, id: NodeId, window: &Window, log_ms: u64) {
         let Some(Some(node)) = self.places.get_mut(id.0 as usize) else {
@@ -301,6 +318,18 @@ mod tests {
         assert_eq!(nodes.hear(&batch("n1", "own"), 1), Some(id));
         nodes.endpoint(&peer("n1", 1, "stale"));
         assert_eq!(rack(&nodes, id), Some("own"));
+    }
+
+    #[test]
+    fn a_repeated_entry_is_known_and_may_bring_new_labels() {
+        let mut nodes = Nodes::default();
+        let n1 = nodes.endpoint(&peer("n1", 1, "")).expect("there is room");
+        assert!(nodes.is_at(n1, &peer("n1", 1, "moved")));
+        let (id, _) = nodes.at(n1).expect("it was just made");
+        assert_eq!(rack(&nodes, id), Some("moved"));
+        assert!(!nodes.is_at(n1, &peer("n1", 2, "")));
+        assert!(!nodes.is_at(n1, &peer("n2", 1, "")));
+        assert_eq!(rack(&nodes, id), Some("moved"));
     }
 
     #[test]
