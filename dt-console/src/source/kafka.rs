@@ -51,6 +51,7 @@ pub struct Kafka {
     consumer: BaseConsumer<Context>,
     next_commit: Deadline,
     next_look: Deadline,
+    next_question: Deadline,
 }
 
 /// What the client calls back, on the thread that polls.
@@ -65,7 +66,8 @@ struct Shared {
     partitions: BTreeMap<i32, Partition>,
     /// Partitions were given to us at least once, be it none.
     is_assigned: bool,
-    is_away: bool,
+    /// Since when no broker answers, ms unix.
+    away_since_ms: Option<u64>,
     events: VecDeque<Event>,
     failure: Option<SourceError>,
     skipped: Skipped,
@@ -102,6 +104,7 @@ impl Kafka {
             consumer,
             next_commit: Deadline::after(COMMIT_EVERY),
             next_look: Deadline::after(LOOK_EVERY),
+            next_question: Deadline::after(ASK_EVERY),
         })
     }
 
@@ -123,7 +126,7 @@ impl Kafka {
             }
             let event = match self.consumer.poll(deadline.left()) {
                 Some(Ok(message)) => context.handle_message(&message),
-                Some(Err(error)) => context.handle_error(&error)?,
+                Some(Err(error)) => context.handle_error(&self.consumer, &error)?,
                 // Nothing came, or a rebalance, which may leave events and a failure behind.
                 None => None,
             };
@@ -145,8 +148,9 @@ impl Kafka {
     /// See [`super::Source::horizon_ms`].
     #[must_use]
     pub fn horizon_ms(&self) -> u64 {
-        let now_ms = clock::now_ms();
         let shared = self.consumer.context().shared();
+        // While no broker answers, nobody knows what was written since: that nothing came makes no source silent.
+        let now_ms = shared.away_since_ms.unwrap_or_else(clock::now_ms);
         let horizons = shared
             .partitions
             .values()
@@ -189,7 +193,14 @@ impl Kafka {
             self.next_commit = Deadline::after(COMMIT_EVERY);
             context.commit(&self.consumer, None, CommitMode::Async);
         }
-        if context.settings.group.is_none() && self.next_look.has_passed() {
+        let is_away = context.shared().away_since_ms.is_some();
+        if is_away && self.next_question.has_passed() {
+            self.next_question = Deadline::after(ASK_EVERY);
+            if context.is_answered(&self.consumer) {
+                context.shared().come_back();
+            }
+        }
+        if context.settings.group.is_none() && !is_away && self.next_look.has_passed() {
             self.next_look = Deadline::after(LOOK_EVERY);
             // Nobody tells who is in no group that the topic got more partitions. If nobody answers, another time will do.
             let found = client::partitions(
@@ -314,10 +325,7 @@ impl Context {
 
     fn handle_message(&self, message: &BorrowedMessage<'_>) -> Option<Event> {
         let mut shared = self.shared();
-        if std::mem::take(&mut shared.is_away) {
-            let text = String::from("Kafka is back");
-            shared.events.push_back(Event::Note(text));
-        }
+        shared.come_back();
         let log_ms = message.timestamp().to_millis();
         let log_ms = log_ms.and_then(|ms| u64::try_from(ms).ok());
         let value = message.payload().unwrap_or_default();
@@ -350,7 +358,11 @@ impl Context {
     }
 
     /// An error that passes is told once; any other one is returned.
-    fn handle_error(&self, error: &KafkaError) -> Result<Option<Event>, SourceError> {
+    fn handle_error(
+        &self,
+        consumer: &BaseConsumer<Self>,
+        error: &KafkaError,
+    ) -> Result<Option<Event>, SourceError> {
         if let KafkaError::PartitionEOF(number) = error {
             if let Some(partition) = self.shared().partitions.get_mut(number) {
                 partition.handle_end();
@@ -372,18 +384,40 @@ impl Context {
         if matches!(error, KafkaError::MessageConsumptionFatal(_)) {
             return Err(self.failed(error));
         }
-        // One broker of several may be away, and connections that were idle end.
-        let is_away = code == Some(RDKafkaErrorCode::AllBrokersDown);
-        if is_away && !std::mem::replace(&mut self.shared().is_away, true) {
-            let brokers = &self.settings.brokers;
-            let text = format!("Kafka at {brokers} is away: {reason}; waiting for it");
-            return Ok(Some(Event::Note(text)));
+        let is_contact_lost = matches!(
+            code,
+            Some(
+                RDKafkaErrorCode::BrokerTransportFailure
+                    | RDKafkaErrorCode::Resolve
+                    | RDKafkaErrorCode::AllBrokersDown
+            )
+        );
+        // One broker of several may be away, and connections that were idle end: others may answer.
+        if !is_contact_lost || self.shared().away_since_ms.is_some() || self.is_answered(consumer) {
+            return Ok(None);
         }
-        Ok(None)
+        self.shared().away_since_ms = Some(clock::now_ms());
+        let brokers = &self.settings.brokers;
+        let text = format!("Kafka at {brokers} is away: {reason}; waiting for it");
+        Ok(Some(Event::Note(text)))
+    }
+
+    /// Whether a broker answers at once.
+    fn is_answered(&self, consumer: &BaseConsumer<Self>) -> bool {
+        let topic = Some(&*self.settings.topic);
+        consumer.fetch_metadata(topic, ANSWER_AT_ONCE).is_ok()
     }
 }
 
 impl Shared {
+    /// A broker answered.
+    fn come_back(&mut self) {
+        if self.away_since_ms.take().is_some() {
+            let text = String::from("Kafka is back");
+            self.events.push_back(Event::Note(text));
+        }
+    }
+
     fn enter(&mut self, number: i32, place: &Place) {
         if place.deleted > 0 {
             self.skipped.deleted_messages += place.deleted;
@@ -450,5 +484,8 @@ impl ConsumerContext for Context {
 }
 
 const COMMIT_EVERY: Duration = Duration::from_secs(1);
+/// How often brokers that are away are asked whether they are back, and how long an answer may take that does not disturb.
+const ASK_EVERY: Duration = Duration::from_secs(2);
+const ANSWER_AT_ONCE: Duration = Duration::from_secs(1);
 /// How often who is in no group looks for new partitions.
 const LOOK_EVERY: Duration = Duration::from_secs(30);

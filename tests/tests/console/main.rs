@@ -28,14 +28,15 @@ fn the_console_reads_a_topic_of_a_real_broker() -> Result<()> {
         .line("group.initial.rebalance.delay.ms=0")
         .user("reader", "right")
         .start(&Place::local(&lab))?;
-    let bench = Bench { kafka, lab };
+    let mut bench = Bench { kafka, lab };
     bench.what_it_cannot_read_is_one_clear_message()?;
     bench.the_matrix_is_what_was_produced()?;
     bench.an_export_has_a_row_for_each_window_in_its_range()?;
     bench.repeats_are_removed_and_what_is_older_than_ten_minutes_of_log_is_not_known()?;
     bench.a_restart_neither_loses_nor_repeats()?;
     bench.a_group_in_the_middle_of_a_topic_knows_the_names_told_before()?;
-    bench.two_members_share_the_topic_and_a_rebalance_neither_loses_nor_repeats()
+    bench.two_members_share_the_topic_and_a_rebalance_neither_loses_nor_repeats()?;
+    bench.a_broker_that_goes_and_comes_back_is_told_once_and_nothing_is_lost()
 }
 
 struct Bench {
@@ -357,6 +358,35 @@ impl Bench {
             "{} came twice",
             found.len() - distinct
         );
+        Ok(())
+    }
+
+    fn a_broker_that_goes_and_comes_back_is_told_once_and_nothing_is_lost(&mut self) -> Result<()> {
+        let now_ns = wait::unix_now_ns()?;
+        let topic = self.topic("outage")?;
+        topic.send(&batch("n1", "r1", 0, now_ns), None)?;
+        topic.flush()?;
+        let words = self.arguments("tail", "outage", &["--since=start", "--json"]);
+        let mut tail = Program::start(&words, &self.lab.dir().join("outage"))?;
+        let wait_for = |tail: &Program, count: usize| {
+            wait::until(&format!("{count} batches"), LIMIT, || {
+                Ok((batches(&tail.output()?)?.len() >= count).then_some(()))
+            })
+        };
+        wait_for(&tail, 1)?;
+        self.kafka.kill()?;
+        wait::until("word of the outage", LIMIT, || {
+            Ok(tail.errors()?.contains("is away").then_some(()))
+        })?;
+        self.kafka.start()?;
+        topic.send(&batch("n1", "r1", 1, now_ns), None)?;
+        topic.flush()?;
+        wait_for(&tail, 2)?;
+        tail.interrupt()?;
+        let errors = tail.errors()?;
+        ensure!(errors.lines().count() == 2, "{errors}");
+        ensure!(errors.contains("Kafka is back"), "{errors}");
+        ensure!(batches(&tail.output()?)?.len() == 2, "{}", tail.output()?);
         Ok(())
     }
 

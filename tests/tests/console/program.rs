@@ -35,9 +35,12 @@ pub struct Program {
 }
 
 impl Program {
-    /// Starts it with its output in a file.
+    /// Starts it with its output in a file, and its messages in one beside it.
     pub fn start(words: &[String], output: &Path) -> Result<Self> {
-        let child = command(words)?.stdout(File::create(output)?).spawn()?;
+        let child = command(words)?
+            .stdout(File::create(output)?)
+            .stderr(File::create(output.with_extension("errors"))?)
+            .spawn()?;
         Ok(Self {
             child,
             output: output.to_owned(),
@@ -47,6 +50,11 @@ impl Program {
     /// What it printed so far.
     pub fn output(&self) -> Result<String> {
         Ok(fs::read_to_string(&self.output)?)
+    }
+
+    /// What it had to say so far.
+    pub fn errors(&self) -> Result<String> {
+        Ok(fs::read_to_string(self.output.with_extension("errors"))?)
     }
 
     /// Ctrl-C, after which it ends by itself and well.
