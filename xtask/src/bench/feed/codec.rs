@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::shape::{Minute, Shape};
 use crate::bench::spread::Spread;
-use crate::clock::Stopwatch;
+use crate::demo::cpu;
 
 /// What a probe of one mesh costs.
 #[derive(Serialize)]
@@ -19,7 +19,9 @@ pub struct Costs {
     pub shape: Shape,
     pub probes: usize,
     pub bytes: Sizes,
+    /// CPU time.
     pub encode_ns: Spread,
+    /// CPU time.
     pub decode_ns: Spread,
 }
 
@@ -42,19 +44,19 @@ impl Costs {
         let messages = encode(minute.flushes.clone(), &minute.dictionary)?;
         ensure_lossless(&messages, minute)?;
         let probes = minute.probes();
-        let per_probe = |watch: Stopwatch| watch.elapsed().as_nanos() as f64 / probes as f64;
+        let per_probe = |ns: u64| ns as f64 / probes as f64;
         let (mut encode_ns, mut decode_ns) = (Vec::new(), Vec::new());
         for _ in 0..rounds {
             // The agent owns its records; the copy is not part of its work.
             let flushes = minute.flushes.clone();
-            let watch = Stopwatch::start();
+            let start_ns = cpu::thread_ns()?;
             black_box(encode(flushes, &minute.dictionary)?);
-            encode_ns.push(per_probe(watch));
-            let watch = Stopwatch::start();
+            encode_ns.push(per_probe(cpu::thread_ns()? - start_ns));
+            let start_ns = cpu::thread_ns()?;
             for message in &messages {
                 black_box(decode(message)?);
             }
-            decode_ns.push(per_probe(watch));
+            decode_ns.push(per_probe(cpu::thread_ns()? - start_ns));
         }
         Ok(Self {
             shape,

@@ -43,7 +43,7 @@ impl Report {
 
     pub fn to_markdown(&self) -> String {
         let mut text = format!(
-            "{}.\nDrawn from {} probes of a demo of {} s, seed {}; a minute of flushes of 1 s for each line. Times are of {} rounds: median \
+            "{}.\nDrawn from {} probes of a demo of {} s, seed {}; a minute of flushes of 1 s for each line. CPU times are of {} rounds: median \
              (least to greatest).\n\n{HEAD}",
             self.machine, self.recorded_probes, self.recorded_seconds, self.seed, self.rounds
         );
