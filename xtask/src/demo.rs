@@ -17,13 +17,13 @@ pub mod stage;
 mod stress;
 mod table;
 pub mod tally;
-mod units;
 
 use std::fs::File;
 use std::io::Write;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
+use dt_console::units;
 use dt_tests::Interrupt;
 
 use crate::build;
