@@ -68,7 +68,7 @@ pub struct SourceArgs {
     pub group: Option<String>,
 
     /// Anything that librdkafka knows, for instance security.protocol=SSL; repeat for more
-    #[arg(long, value_name = "KEY=VALUE", help_heading = help::SOURCE, value_parser = value::property)]
+    #[arg(long, value_name = "KEY=VALUE", help_heading = help::SOURCE, env = "DT_KAFKA_PROPERTY", hide_env_values = true, value_delimiter = '\n', value_parser = value::property)]
     pub kafka_property: Vec<(String, String)>,
 
     /// How long to wait for the broker and the topic to be there
