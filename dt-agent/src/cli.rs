@@ -29,6 +29,8 @@ pub enum Cli {
     Doctor(Typed),
     /// Remove what was pinned.
     Detach(Typed),
+    /// Leave a mesh for good.
+    Leave(Typed),
 }
 
 impl Cli {
@@ -67,6 +69,7 @@ impl Cli {
             Task::Reflect(_) => Self::Reflect(typed),
             Task::Doctor(_) => Self::Doctor(typed),
             Task::Detach(_) => Self::Detach(typed),
+            Task::Leave(_) => Self::Leave(typed),
         })
     }
 }

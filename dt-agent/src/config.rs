@@ -18,6 +18,7 @@ mod run;
 mod secret;
 mod settings;
 mod tools;
+mod zookeeper;
 
 pub use error::{ConfigError, Mistake};
 pub use kafka::KafkaConfig;
@@ -26,11 +27,18 @@ pub use raw::{Origin, Surroundings, Typed};
 pub use reflect::ReflectConfig;
 pub use run::{Detail, DiscoverySource, FeedTarget, RateLimits, RunConfig, SourcePorts};
 pub use tools::{DetachConfig, DetachTarget, DoctorConfig};
+pub use zookeeper::{LeaveConfig, SelfConfig, ZookeeperConfig};
 
 pub(crate) use settings::{CommandSettings, Kind, Setting};
 
 /// Exit status for mistakes in settings or on the command line (`EX_USAGE` of sysexits.h).
 pub const EXIT_USAGE: u8 = 64;
+
+/// Whether this can be the name of a node.
+#[must_use]
+pub fn is_node_name(text: &str) -> bool {
+    parse::node(text).is_ok()
+}
 
 #[cfg(test)]
 mod tests;

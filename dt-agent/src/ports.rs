@@ -25,6 +25,14 @@ pub trait Discovery {
     ///
     /// That call still returns only if there is a change.
     fn reload(&mut self);
+
+    /// This node answers probes from now on; a source that tells others of it may do so. Called once, after the start.
+    fn announce(&mut self) {}
+
+    /// This node stops and will be back; a source that tells others of it may do so. The last call, short and cancel safe.
+    fn suspend(&mut self) -> impl Future<Output = ()> + Send {
+        std::future::ready(())
+    }
 }
 
 /// What a source of discovery holds.
@@ -34,6 +42,8 @@ pub struct Discovered {
     pub membership: Membership,
     /// Those that are not; the source goes on trying.
     pub left_out: Vec<LeftOut>,
+    /// An operator told this node to leave the mesh: the agent ends.
+    pub told_to_leave: bool,
 }
 
 /// A member that cannot take part for now.
@@ -57,6 +67,14 @@ pub enum DiscoveryError {
         /// Cause.
         #[source]
         source: io::Error,
+    },
+    /// This node can never be a member as things are.
+    #[error("this node cannot be a member by {origin}: {reason}")]
+    Refused {
+        /// Service.
+        origin: String,
+        /// Why, and what to do.
+        reason: String,
     },
     /// It holds something that makes no sense.
     #[error("cannot understand the members in {origin}: {reason}")]

@@ -1,7 +1,9 @@
 //! The agent's commands, each from checked settings to exit status.
 
 pub mod detach;
+mod discovery;
 pub mod doctor;
+pub mod leave;
 mod peers;
 pub mod ping;
 pub mod reflect;
@@ -16,7 +18,8 @@ use tracing::level_filters::LevelFilter;
 
 use crate::cli::Cli;
 use crate::config::{
-    ConfigError, DetachConfig, DoctorConfig, EXIT_USAGE, PingConfig, ReflectConfig, RunConfig,
+    ConfigError, DetachConfig, DoctorConfig, EXIT_USAGE, LeaveConfig, PingConfig, ReflectConfig,
+    RunConfig,
 };
 
 /// Runs the command that was typed.
@@ -36,6 +39,7 @@ pub fn main(cli: &Cli) -> ExitCode {
             |config| config.log,
             detach::detach,
         ),
+        Cli::Leave(typed) => with(LeaveConfig::load(typed), |config| config.log, leave::leave),
     }
 }
 

@@ -9,9 +9,9 @@ use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
 
 use self::agent::Agent;
-use crate::adapters::discovery::file::FileDiscovery;
-use crate::config::{DiscoverySource, RunConfig};
-use crate::ports::{Discovered, Discovery};
+use super::discovery::Source;
+use crate::config::RunConfig;
+use crate::ports::{Discovered, Discovery, DiscoveryError};
 
 /// Runs until SIGTERM or SIGINT.
 ///
@@ -33,14 +33,15 @@ async fn serve(config: RunConfig) -> anyhow::Result<()> {
     let mut stop = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut reload = signal(SignalKind::hangup())?;
-    let DiscoverySource::File(path) = &config.discovery;
-    let mut discovery = FileDiscovery::new(path.clone(), config.port);
+    let mut discovery = Source::open(&config)?;
     let first = tokio::select! {
-        first = first_membership(&mut discovery, &config.node) => first,
+        first = first_membership(&mut discovery, &config.node) => first?,
         _ = stop.recv() => return Ok(()),
         _ = interrupt.recv() => return Ok(()),
     };
     let mut agent = Agent::start(&config, &first).context("cannot start the agent")?;
+    discovery.announce();
+    let mut refused = None;
     loop {
         tokio::select! {
             biased; // Stop, then membership, then what time brings. Every branch is cancel safe.
@@ -48,17 +49,28 @@ async fn serve(config: RunConfig) -> anyhow::Result<()> {
             _ = interrupt.recv() => break,
             _ = reload.recv() => discovery.reload(),
             change = discovery.next_change() => match change {
+                Ok(discovered) if discovered.told_to_leave => {
+                    tracing::info!("This node was told to leave the mesh.");
+                    break;
+                }
                 Ok(discovered) => agent.handle_membership(&discovered)?,
+                Err(error @ DiscoveryError::Refused { .. }) => {
+                    refused = Some(error);
+                    break;
+                }
                 Err(error) => tracing::error!("The last membership is kept: {:#}", anyhow::Error::from(error)),
             },
             () = agent.wait() => agent.work().await?,
         }
     }
-    agent.stop().await
+    // First, so that peers know before they miss an answer.
+    discovery.suspend().await;
+    agent.stop().await?;
+    refused.map_or(Ok(()), |error| Err(error.into()))
 }
 
 /// Waits for a membership that lists this node: before that there is no address to answer or to send from.
-async fn first_membership(discovery: &mut FileDiscovery, node: &str) -> Discovered {
+async fn first_membership(discovery: &mut Source, node: &str) -> anyhow::Result<Discovered> {
     loop {
         match discovery.next_change().await {
             Ok(discovered)
@@ -68,12 +80,13 @@ async fn first_membership(discovery: &mut FileDiscovery, node: &str) -> Discover
                     .iter()
                     .any(|member| member.name == node) =>
             {
-                return discovered;
+                return Ok(discovered);
             }
             Ok(_) => tracing::error!(
                 node,
                 "The membership does not list this node; waiting until it does. Is --node right?"
             ),
+            Err(error @ DiscoveryError::Refused { .. }) => return Err(error.into()),
             Err(error) => tracing::error!("No membership yet: {:#}", anyhow::Error::from(error)),
         }
     }

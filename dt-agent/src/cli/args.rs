@@ -30,6 +30,8 @@ pub(super) enum Task {
     Doctor(DoctorArgs),
     /// Remove programs and maps that an agent left behind
     Detach(DetachArgs),
+    /// Tell a mesh by ZooKeeper that this node leaves it for good
+    Leave(LeaveArgs),
 }
 
 #[derive(Args)]
@@ -39,9 +41,44 @@ pub(super) struct RunArgs {
     #[arg(long, value_name = "NAME", help_heading = MESH)]
     node: Option<String>,
 
-    /// Where the members come from: `file:PATH`, read again when it changes and on SIGHUP
+    /// Where the members come from: `zookeeper` or `file:PATH`; zookeeper if there are servers
     #[arg(long, value_name = "SOURCE", help_heading = MESH, long_help = DISCOVERY_HELP)]
     discovery: Option<String>,
+
+    #[command(flatten)]
+    zookeeper: ZookeeperArgs,
+
+    /// For how long probing goes on when ZooKeeper is out of reach; answering always goes on
+    #[arg(long, value_name = "TIME", help_heading = ZOOKEEPER)]
+    membership_grace: Option<String>,
+
+    /// Own address to be probed at, the first of each IP version also to probe from; repeat for more; those of the links unless given
+    #[arg(long, value_name = "IP", help_heading = ZOOKEEPER)]
+    address: Option<Vec<String>>,
+
+    /// Zone, data centre or site of this node
+    #[arg(long, value_name = "ZONE", help_heading = ZOOKEEPER)]
+    zone: Option<String>,
+
+    /// Rack or top-of-rack switch of this node
+    #[arg(long, value_name = "RACK", help_heading = ZOOKEEPER)]
+    rack: Option<String>,
+
+    /// Group of like machines that this node belongs to
+    #[arg(long, value_name = "GROUP", help_heading = ZOOKEEPER)]
+    instance_group: Option<String>,
+
+    /// Bandwidth of this node's interface, for instance 10G
+    #[arg(long, value_name = "TEXT", help_heading = ZOOKEEPER)]
+    bandwidth: Option<String>,
+
+    /// Another label of this node; repeat for more
+    #[arg(long, value_name = "KEY=VALUE", help_heading = ZOOKEEPER)]
+    label: Option<Vec<String>>,
+
+    /// Probe members in this network only; repeat for more; private networks and those of the links unless given
+    #[arg(long, value_name = "CIDR", help_heading = ZOOKEEPER)]
+    allow_targets: Option<Vec<String>>,
 
     /// Where the measurements go: `kafka`, `file:DIR` or `none`; kafka if there are servers, else files below the state directory
     #[arg(long, value_name = "TARGET", help_heading = FEED)]
@@ -333,8 +370,51 @@ pub(super) struct DetachArgs {
     log: Option<String>,
 }
 
+#[derive(Args)]
+struct ZookeeperArgs {
+    /// ZooKeeper servers; repeat or separate by commas
+    #[arg(long, value_name = "HOST:PORT", help_heading = ZOOKEEPER)]
+    zookeeper: Option<Vec<String>>,
+
+    /// Path in ZooKeeper below which the mesh is kept
+    #[arg(long, value_name = "PATH", help_heading = ZOOKEEPER)]
+    zookeeper_root: Option<String>,
+
+    /// How soon a dead agent is known to be dead: the session timeout that is asked for, 1s to 1h
+    #[arg(long, value_name = "TIME", help_heading = ZOOKEEPER)]
+    zookeeper_session: Option<String>,
+
+    /// File with one line USER:PASSWORD, for a mesh that only those who know it may join
+    #[arg(long, value_name = "FILE", help_heading = ZOOKEEPER)]
+    zookeeper_auth_file: Option<String>,
+}
+
+#[derive(Args)]
+#[command(after_help = LEAVE_EXAMPLES)]
+pub(super) struct LeaveArgs {
+    /// Name of the node; the host's name unless given
+    #[arg(long, value_name = "NAME")]
+    node: Option<String>,
+
+    #[command(flatten)]
+    zookeeper: ZookeeperArgs,
+
+    /// Directory in which the agent keeps this host's identity
+    #[arg(long, value_name = "DIR")]
+    state_dir: Option<String>,
+
+    /// How long ZooKeeper is waited for
+    #[arg(long, value_name = "TIME")]
+    timeout: Option<String>,
+
+    /// Least severity of messages, on standard error
+    #[arg(long, value_name = "error|warn|info|debug|trace")]
+    log: Option<String>,
+}
+
 const MESH: &str = "The mesh";
 const FEED: &str = "Where it goes";
+const ZOOKEEPER: &str = "Members by ZooKeeper";
 const PROBES: &str = "What is measured";
 const PATH: &str = "How probes travel";
 const ANSWERS: &str = "Who is answered";
@@ -356,7 +436,9 @@ A first look:
 Settings come from flags, then environment variables, then --config FILE, then defaults.
 Exit status: 0 well, 64 mistakes in settings (all are listed), other values as each command says.";
 
-const DISCOVERY_HELP: &str = r#"Where the members come from: `file:PATH`, read again when it changes and on SIGHUP
+const DISCOVERY_HELP: &str = r#"Where the members come from: `zookeeper`, or `file:PATH`, read again when it changes and on SIGHUP
+
+zookeeper if servers are given. Each agent then says there itself who and where it is.
 
 The file is TOML:
 
@@ -410,6 +492,15 @@ Examples:
   dt-agent doctor --json --interface eth0
 
 Exit status: 0 if xdp or tc works on some interface, 1 if not, 64 mistakes in settings.";
+
+const LEAVE_EXAMPLES: &str = "\
+Examples:
+  dt-agent leave --zookeeper zookeeper-1:2181
+  dt-agent leave --zookeeper zookeeper-1:2181 --node n1
+
+Others stop probing the node at once. An agent that runs as this node ends. Without this, a node whose agent was stopped is
+expected back for the hand-over time, and one that vanished is kept as failed for ten minutes.
+Exit status: 0 the node had been a member, 1 it was none or ZooKeeper was not reached, 64 mistakes in settings.";
 
 const DETACH_EXAMPLES: &str = "\
 Examples:

@@ -13,6 +13,7 @@ use super::check::Checker;
 use super::error::ConfigError;
 use super::kafka::KafkaConfig;
 use super::raw::{RawConfig, Surroundings, Typed};
+use super::zookeeper::{SelfConfig, ZookeeperConfig};
 use super::{parse, print, settings};
 
 /// Everything `run` wants to know.
@@ -22,6 +23,10 @@ pub struct RunConfig {
     pub node: String,
     /// Where the members come from.
     pub discovery: DiscoverySource,
+    /// The way to ZooKeeper, for [`DiscoverySource::Zookeeper`].
+    pub zookeeper: ZookeeperConfig,
+    /// What this node says of itself there.
+    pub own: SelfConfig,
     /// Where the measurements go.
     pub feed: FeedTarget,
     /// The way to Kafka, for [`FeedTarget::Kafka`].
@@ -76,6 +81,8 @@ pub struct RunConfig {
 pub enum DiscoverySource {
     /// A TOML file.
     File(PathBuf),
+    /// ZooKeeper.
+    Zookeeper,
 }
 
 /// Where the measurements go.
@@ -149,6 +156,13 @@ impl RunConfig {
     /// All mistakes together.
     pub fn load_in(typed: &Typed, surroundings: &Surroundings<'_>) -> Result<Self, ConfigError> {
         let mut raw = RawConfig::gather(settings::RUN, typed, surroundings);
+        if raw.text("zookeeper").is_some() {
+            raw.derive(
+                "discovery",
+                Some(String::from("zookeeper")),
+                "zookeeper is given",
+            );
+        }
         if raw.text("kafka").is_some() {
             raw.derive("feed", Some(String::from("kafka")), "kafka is given");
         }
@@ -176,6 +190,8 @@ impl RunConfig {
         let config = Self {
             node: check.one("node", parse::node),
             discovery: check_discovery(&mut check),
+            zookeeper: ZookeeperConfig::check(&mut check),
+            own: SelfConfig::check(&mut check),
             feed: check.one("feed", feed),
             kafka: KafkaConfig::check(&mut check),
             rate: check.one("rate", parse::rate),
@@ -247,19 +263,25 @@ fn check_discovery(check: &mut Checker<'_>) -> DiscoverySource {
     if !check.has("discovery") {
         check.missing(
             "discovery",
-            String::from("say where the members are, with --discovery file:PATH"),
+            String::from(
+                "say where the members are, with --zookeeper HOST:PORT or --discovery file:PATH",
+            ),
         );
     }
-    check
-        .optional("discovery", discovery)
-        .unwrap_or_else(|| DiscoverySource::File(PathBuf::new()))
+    let source = check.optional("discovery", discovery);
+    let is_lost = source == Some(DiscoverySource::Zookeeper) && !check.has("zookeeper");
+    check.contradiction(&["discovery", "zookeeper"], is_lost, || {
+        String::from("discovery zookeeper wants servers: give --zookeeper HOST:PORT")
+    });
+    source.unwrap_or_else(|| DiscoverySource::File(PathBuf::new()))
 }
 
 fn discovery(text: &str) -> Result<DiscoverySource, String> {
     match text.strip_prefix("file:") {
         Some(path) if !path.is_empty() => Ok(DiscoverySource::File(path.into())),
+        None if text == "zookeeper" => Ok(DiscoverySource::Zookeeper),
         _ => Err(String::from(
-            "is not a source of members such as file:/etc/distributed-trace/peers.toml",
+            "is neither zookeeper nor a file such as file:/etc/distributed-trace/peers.toml",
         )),
     }
 }

@@ -49,7 +49,7 @@ impl CommandSettings {
 
     /// The settings of the command of this name; none for a name that no command has.
     pub fn of_command(name: &str) -> Option<Self> {
-        [RUN, PING, REFLECT, DOCTOR, DETACH]
+        [RUN, PING, REFLECT, DOCTOR, DETACH, LEAVE]
             .into_iter()
             .find(|settings| settings.command == name)
     }
@@ -61,6 +61,18 @@ pub(crate) const RUN: CommandSettings = CommandSettings {
     settings: &[
         NODE,
         text("discovery", "DT_DISCOVERY"),
+        ZOOKEEPER,
+        ZOOKEEPER_ROOT,
+        ZOOKEEPER_SESSION,
+        ZOOKEEPER_AUTH_FILE,
+        text("membership_grace", "DT_MEMBERSHIP_GRACE").default("5m"),
+        list("address", "DT_ADDRESS"),
+        text("zone", "DT_ZONE"),
+        text("rack", "DT_RACK"),
+        text("instance_group", "DT_INSTANCE_GROUP"),
+        text("bandwidth", "DT_BANDWIDTH"),
+        list("label", "DT_LABEL"),
+        list("allow_targets", "DT_ALLOW_TARGETS"),
         text("feed", "DT_FEED"),
         list("kafka", "KAFKA_BOOTSTRAP_SERVERS"),
         text("kafka_topic", "DT_KAFKA_TOPIC").default("_distributedTrace"),
@@ -85,12 +97,27 @@ pub(crate) const RUN: CommandSettings = CommandSettings {
         RATE_LIMIT_SOURCE,
         RATE_LIMIT_TOTAL,
         PIN_ROOT,
-        text("state_dir", "DT_STATE_DIR").default("/var/lib/distributed-trace"),
+        STATE_DIR,
         LEASE,
         text("handover", "DT_HANDOVER").default("180s"),
         LOG,
         text("config", "DT_CONFIG").not_in_file(),
         switch("print_config", "DT_PRINT_CONFIG").not_in_file(),
+    ],
+};
+
+/// Settings of `leave`.
+pub(crate) const LEAVE: CommandSettings = CommandSettings {
+    command: "leave",
+    settings: &[
+        NODE,
+        ZOOKEEPER,
+        ZOOKEEPER_ROOT,
+        ZOOKEEPER_SESSION,
+        ZOOKEEPER_AUTH_FILE,
+        STATE_DIR,
+        text("timeout", "DT_LEAVE_TIMEOUT").default("10s"),
+        LOG_QUIET,
     ],
 };
 
@@ -159,6 +186,12 @@ const NODE: Setting = text("node", "DT_NODE");
 const MODE: Setting = text("mode", "DT_MODE").default("auto");
 const PORT: Setting = number("port", "DT_PORT", "862");
 const ALLOW: Setting = list("allow", "DT_ALLOW");
+const ZOOKEEPER: Setting = list("zookeeper", "ZOOKEEPER_SERVERS");
+const ZOOKEEPER_ROOT: Setting =
+    text("zookeeper_root", "DT_ZOOKEEPER_ROOT").default("/distributed-trace");
+const ZOOKEEPER_SESSION: Setting = text("zookeeper_session", "DT_ZOOKEEPER_SESSION").default("10s");
+const ZOOKEEPER_AUTH_FILE: Setting = text("zookeeper_auth_file", "DT_ZOOKEEPER_AUTH_FILE");
+const STATE_DIR: Setting = text("state_dir", "DT_STATE_DIR").default("/var/lib/distributed-trace");
 const RATE_LIMIT_SOURCE: Setting = number("rate_limit_source", "DT_RATE_LIMIT_SOURCE", "50000");
 const RATE_LIMIT_TOTAL: Setting = number("rate_limit_total", "DT_RATE_LIMIT_TOTAL", "1000000");
 const PIN_ROOT: Setting = text("pin_root", "DT_PIN_ROOT").default("/sys/fs/bpf/distributed-trace");

@@ -397,7 +397,7 @@ fn all_mistakes_are_reported_together_in_the_order_of_the_settings() {
         [
             ":1: unknown key `rat`, did you mean `rate`?",
             ":3: `window` cannot be a datetime",
-            "discovery is not set: say where the members are, with --discovery file:PATH",
+            "discovery is not set: say where the members are, with --zookeeper HOST:PORT or --discovery file:PATH",
             ":2: mode: `5` is none of auto, xdp, tc, socket",
             ":4: source_ports: `900-1000` is not a range of at most 4096 ports from 1024 on, such as 61000-61003",
             "DT_SIZE: `1` is not a whole number from 96 to 9000",

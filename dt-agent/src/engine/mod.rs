@@ -8,6 +8,7 @@ pub mod mesh;
 pub mod outbox;
 pub mod random;
 pub mod reflector;
+pub mod registry;
 pub mod schedule;
 pub mod session;
 pub mod window;

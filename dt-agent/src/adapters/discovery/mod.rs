@@ -1,3 +1,4 @@
 //! Where the membership comes from.
 
 pub mod file;
+pub mod zookeeper;
