@@ -36,6 +36,12 @@ pub struct Agent {
 impl<'a> Launch<'a> {
     /// An agent on `host`, with the host's name as its node's, the list [`peers_path`], and a feed of its own.
     pub fn on(lab: &'a Lab, host: &str) -> Result<Self> {
+        Ok(Self::of(lab, host, given::agent()?))
+    }
+
+    /// The same with this program.
+    #[must_use]
+    pub fn of(lab: &'a Lab, host: &str, binary: PathBuf) -> Self {
         let host = lab.host(host);
         let name = host.name();
         let dir = lab.dir();
@@ -59,14 +65,14 @@ impl<'a> Launch<'a> {
             ("DT_WINDOW", "1s".to_owned()),
             ("DT_FAMILY", "4".to_owned()),
         ];
-        Ok(Self {
+        Self {
             lab,
             host,
-            binary: given::agent()?,
+            binary,
             through: Vec::new(),
             settings,
             flags: Vec::new(),
-        })
+        }
     }
 
     /// Adds flags of `run`.

@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail, ensure};
 use dt_feed::batch;
 use dt_feed::probes;
 use dt_feed::proto::{Batch, Losses};
+use dt_feed::repeats::Repeats;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::Message;
@@ -21,6 +22,8 @@ use crate::wait::{self, Deadline};
 pub struct Topic {
     /// As they stand there, repeats included.
     pub batches: Vec<Batch>,
+    /// Partition and log time in ms of each.
+    places: Vec<(i32, u64)>,
 }
 
 /// What one start of one agent published, after removal of repeats.
@@ -63,7 +66,7 @@ impl Topic {
             }
         }
         consumer.assign(&list)?;
-        let mut batches: BTreeMap<i32, Vec<Batch>> = BTreeMap::new();
+        let mut logs: BTreeMap<i32, Vec<(u64, Batch)>> = BTreeMap::new();
         let deadline = Deadline::after(READ_LIMIT);
         while !left.is_empty() {
             ensure!(
@@ -86,11 +89,18 @@ impl Topic {
             {
                 left.remove(&message.partition());
             }
-            batches.entry(message.partition()).or_default().push(batch);
+            let log_ms = message.timestamp().to_millis().unwrap_or(0) as u64;
+            let log = logs.entry(message.partition()).or_default();
+            log.push((log_ms, batch));
         }
-        Ok(Self {
-            batches: batches.into_values().flatten().collect(),
-        })
+        let mut read = Self::default();
+        for (partition, log) in logs {
+            for (log_ms, batch) in log {
+                read.batches.push(batch);
+                read.places.push((partition, log_ms));
+            }
+        }
+        Ok(read)
     }
 
     /// Reads again and again until `found` finds something; a broker that does not answer yet is waited for.
@@ -118,6 +128,21 @@ impl Topic {
             Some(Err(error)) => format!("{error:#}"),
             None => String::new(),
         })
+    }
+
+    /// Repeats that are left after those were removed that readers remove.
+    #[must_use]
+    pub fn repeats_left(&self) -> usize {
+        let mut memories: BTreeMap<i32, Repeats> = BTreeMap::new();
+        let mut seen = BTreeSet::new();
+        let passed = self.batches.iter().zip(&self.places);
+        let passed = passed.filter(|(batch, (partition, log_ms))| {
+            let memory = memories.entry(*partition).or_default();
+            memory.is_new(batch, *log_ms)
+        });
+        passed
+            .filter(|(batch, _)| !seen.insert((&batch.source, batch.start_id, batch.sequence)))
+            .count()
     }
 
     /// By source, its starts in the order of their first batch.

@@ -4,6 +4,7 @@ mod cpu;
 mod feed;
 mod foreign;
 mod machine;
+mod outage;
 mod pair;
 mod reflector;
 mod rtt;
@@ -26,6 +27,8 @@ pub enum Bench {
     Reflector(reflector::Options),
     /// Bytes per probe on the feed, time to encode and decode it, and what one broker with one consumer keeps up with
     Feed(feed::Options),
+    /// Kafka away for two minutes under 10,000 probes/s: what is lost, repeated, and counted; a spool that suffices, then half of it
+    Outage(outage::Options),
 }
 
 /// Measures and prints.
@@ -35,5 +38,6 @@ pub fn run(workspace: &Workspace, bench: &Bench) -> Result<()> {
         Bench::Cpu(options) => cpu::run(workspace, options),
         Bench::Reflector(options) => reflector::run(workspace, options),
         Bench::Feed(options) => feed::run(workspace, options),
+        Bench::Outage(options) => outage::run(workspace, options),
     }
 }

@@ -104,7 +104,7 @@ pub(super) struct RunArgs {
     #[arg(long, value_name = "TIME", help_heading = FEED)]
     kafka_retention: Option<String>,
 
-    /// Disk space below the state directory for what Kafka does not take, from 16MiB on; 0: keep it in memory only
+    /// Disk space below the state directory for what Kafka does not take, from 256KiB on; 0: keep it in memory only
     #[arg(long, value_name = "BYTES", help_heading = FEED)]
     spool_bytes: Option<String>,
 

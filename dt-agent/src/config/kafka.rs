@@ -101,7 +101,7 @@ fn spool_bytes(text: &str) -> Result<u64, String> {
     if bytes == 0 || (LEAST_SPOOL..=GREATEST_SPOOL).contains(&bytes) {
         Ok(bytes)
     } else {
-        Err(String::from("is neither 0 nor from 16MiB to 16TiB"))
+        Err(String::from("is neither 0 nor from 256KiB to 16TiB"))
     }
 }
 
@@ -129,6 +129,6 @@ const OURS: &[(&str, &str)] = &[
 ];
 /// Kafka's limit.
 const MAX_TOPIC: usize = 249;
-/// Some segments of some batches each.
-const LEAST_SPOOL: u64 = 16 << 20;
+/// A minute of a small mesh; what is larger than the whole spool waits in memory.
+const LEAST_SPOOL: u64 = 256 << 10;
 const GREATEST_SPOOL: u64 = 16 << 40;

@@ -355,8 +355,8 @@ fn the_bounds_of_the_way_to_kafka_hold_too() {
         ("kafka_retention", &["1m", "7d"], &["59s", "11y"]),
         (
             "spool_bytes",
-            &["0", "16MiB", "16777216", "2g", "16TiB"],
-            &["1", "15MiB", "17TiB", "-1", "1.5GiB", "x"],
+            &["0", "256KiB", "16777216", "2g", "16TiB"],
+            &["1", "255KiB", "17TiB", "-1", "1.5GiB", "x"],
         ),
     ]);
 }

@@ -1,15 +1,17 @@
 //! A broker whose disk gets full.
 
+use std::path::Path;
+use std::thread;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use dt_agent::adapters::publish::kafka::{KafkaPublisher, KafkaSettings};
 use dt_agent::engine::random::Random;
 use dt_agent::ports::Publisher;
-use dt_feed::proto::Batch;
+use dt_feed::proto::{Batch, Window};
 use dt_tests::servers::{Place, kafka};
 use dt_tests::topic::Topic;
-use dt_tests::{SERVERS, skip_unless_equipped, skip_unless_served, wait};
+use dt_tests::{Lab, SERVERS, skip_unless_equipped, skip_unless_served, wait};
 
 use super::{TOPIC, check_probing, lab, launch, verdict, wait_for_sequence};
 
@@ -26,7 +28,7 @@ fn a_full_disk_at_the_broker_costs_nothing_but_time() -> Result<()> {
     let filled = lab.host(SERVERS).enter(|| -> Result<u64> {
         wait_for_sequence(broker, "n1", 1)?;
         let filler = Filler::open(broker.to_string(), &lab.dir().join("filler"))?;
-        filler.fill(|| Ok(!kafka.answers()))
+        filler.fill(|| !kafka.answers())
     })??;
     let line = agent.wait_until_said("Kafka takes no batches")?;
     // It ends by itself when its only disk fails, or goes on refusing; either way an operator gives it room and starts it.
@@ -60,13 +62,61 @@ fn a_full_disk_at_the_broker_costs_nothing_but_time() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn a_spool_with_too_little_room_loses_exactly_the_oldest_and_says_how_many() -> Result<()> {
+    skip_unless_served!();
+    let lab = Lab::empty()?;
+    let mut kafka = kafka::Options::given()?.prepare(&Place::local(&lab))?;
+    let broker = kafka.address();
+    let mut filler = Filler::with_spool(broker.to_string(), &lab.dir().join("spool"), 100_000)?;
+    for _ in 0..300 {
+        filler.publish(1_000)?;
+        thread::sleep(Duration::from_millis(5));
+    }
+    wait::until("losses", LIMIT, || {
+        let lost = filler.publisher.losses().batches_spool_full;
+        Ok((lost > 150).then_some(()))
+    })?;
+    kafka.start()?;
+    // The last word on what was lost comes with a batch of after that.
+    let last = filler.publish(1_000)?;
+    let topic = Topic::wait_for("last batch", LIMIT, broker, "filler", |topic| {
+        let start = topic.only_start("filler").ok()?;
+        (start.sequences.last() == Some(&last)).then(|| topic.clone())
+    })?;
+    let start = topic.only_start("filler")?;
+    // Nothing had been handed over, so the oldest is the first.
+    let lost = *start.sequences.first().context("batches")?;
+    ensure!(start.missing()?.is_empty(), "{start:?}");
+    ensure!(
+        start.losses.batches_spool_full == lost,
+        "{lost} of {:?}",
+        start.losses
+    );
+    ensure!(start.losses.windows_unwritten == lost);
+    verdict(
+        "spool full: exactly the oldest are lost, and the published counts say how many",
+        &format!(
+            "batches 0 to {} of {last} lost, {lost} counted as such, the rest in order",
+            lost - 1
+        ),
+    );
+    Ok(())
+}
+
 /// Publishes what cannot be compressed.
 struct Filler {
     publisher: KafkaPublisher,
+    sequence: u64,
+    random: Random,
 }
 
 impl Filler {
-    fn open(broker: String, dir: &std::path::Path) -> Result<Self> {
+    fn open(broker: String, dir: &Path) -> Result<Self> {
+        Self::with_spool(broker, dir, 64 << 20)
+    }
+
+    fn with_spool(broker: String, dir: &Path, spool_bytes: u64) -> Result<Self> {
         let settings = KafkaSettings {
             servers: vec![broker],
             topic: "filler".into(),
@@ -74,32 +124,39 @@ impl Filler {
             partitions: 1,
             retention: Duration::from_hours(1),
             spool: dir.to_path_buf(),
-            spool_bytes: 64 << 20,
+            spool_bytes,
         };
         Ok(Self {
             publisher: KafkaPublisher::open(settings, 1)?,
+            sequence: 0,
+            random: Random::new(1),
         })
     }
 
+    /// One batch with so many letters; returns its number.
+    fn publish(&mut self, letters: usize) -> Result<u64> {
+        let noise = (0..letters).map(|_| char::from(33 + self.random.below(90) as u8));
+        let batch = Batch {
+            source: "filler".into(),
+            start_id: 1,
+            sequence: self.sequence,
+            agent_version: noise.collect(),
+            windows: vec![Window::default()],
+            losses: Some(self.publisher.losses()),
+            ..Batch::default()
+        };
+        self.sequence += 1;
+        block_on(self.publisher.publish(batch))?;
+        Ok(self.sequence - 1)
+    }
+
     /// Until the disk is full; returns how many batches that took.
-    fn fill(mut self, is_full: impl Fn() -> Result<bool>) -> Result<u64> {
-        let mut sequence = 0;
-        let mut random = Random::new(1);
-        wait::until("a full disk", Duration::from_mins(1), || {
-            let noise: String = (0..700_000)
-                .map(|_| char::from(33 + random.below(90) as u8))
-                .collect();
-            let batch = Batch {
-                source: "filler".into(),
-                sequence,
-                agent_version: noise,
-                ..Batch::default()
-            };
-            sequence += 1;
-            block_on(self.publisher.publish(batch))?;
-            Ok(is_full()?.then_some(()))
+    fn fill(mut self, is_full: impl Fn() -> bool) -> Result<u64> {
+        wait::until("a full disk", LIMIT, || {
+            self.publish(700_000)?;
+            Ok(is_full().then_some(()))
         })?;
-        Ok(sequence)
+        Ok(self.sequence)
     }
 }
 
@@ -115,3 +172,4 @@ pub(super) fn block_on<T>(future: impl Future<Output = T>) -> T {
 }
 
 const DISK_MB: u32 = 24;
+const LIMIT: Duration = Duration::from_mins(1);

@@ -18,14 +18,17 @@ use dt_tests::{Agent, Lab, Launch, agent};
 
 /// An agent that reports every probe through Kafka; the last of `properties` counts.
 fn launch(lab: &Lab, host: &str, broker: &str, properties: &[&str]) -> Result<Agent> {
-    Launch::on(lab, host)?
+    prepare(lab, host, broker, properties)?.start(host)
+}
+
+fn prepare<'a>(lab: &'a Lab, host: &str, broker: &str, properties: &[&str]) -> Result<Launch<'a>> {
+    Ok(Launch::on(lab, host)?
         .setting("DT_FEED", "kafka")
         .setting("KAFKA_BOOTSTRAP_SERVERS", broker)
         .setting("DT_KAFKA_PROPERTY", properties.join("\n"))
         .setting("DT_KAFKA_PARTITIONS", "3")
         .setting("DT_DETAIL", "probes")
-        .flags(&["--mode=tc"])
-        .start(host)
+        .flags(&["--mode=tc"]))
 }
 
 /// Hosts that probe each other, and one for servers beside them.

@@ -8,14 +8,14 @@ use dt_tests::servers::{Place, kafka};
 use dt_tests::{Agent, Lab, SERVERS, skip_unless_equipped, skip_unless_served};
 
 use super::{
-    A_WHILE, TOPIC, check_probing, count_lines, lab, launch, spool_of, verdict, wait_for_sequence,
+    A_WHILE, TOPIC, check_probing, count_lines, lab, prepare, spool_of, verdict, wait_for_sequence,
 };
 
 #[test]
 fn what_kafka_refuses_is_named_once_and_probing_goes_on() -> Result<()> {
     skip_unless_equipped!();
     skip_unless_served!();
-    let lab = lab(4)?;
+    let lab = lab(5)?;
     let kafka = kafka::Options::given()?
         .line("auto.create.topics.enable=false")
         .user("agent", "right")
@@ -24,6 +24,8 @@ fn what_kafka_refuses_is_named_once_and_probing_goes_on() -> Result<()> {
     // So that the one without the right to write at least sees the topic.
     kafka.create_topic(TOPIC, 1, &[])?;
     kafka.allow("reader", "Describe", TOPIC)?;
+    kafka.allow("reader", "Describe", "mistyped")?;
+    kafka.allow("reader", "Write", "something-else")?;
     let secure = kafka.sasl_address().to_string();
     let user = |user: &'static str, password: &'static str| {
         vec![
@@ -33,15 +35,17 @@ fn what_kafka_refuses_is_named_once_and_probing_goes_on() -> Result<()> {
             format!("sasl.password={password}"),
         ]
     };
-    let start = |host: &str, broker: &str, properties: &[String]| {
+    let start = |host: &str, broker: &str, topic: &str, properties: &[String]| {
         let properties: Vec<_> = properties.iter().map(String::as_str).collect();
-        launch(&lab, host, broker, &properties)
+        let launch = prepare(&lab, host, broker, &properties)?;
+        launch.setting("DT_KAFKA_TOPIC", topic).start(host)
     };
     let mut agents = [
-        start("n1", "nowhere.invalid:9092", &[])?,
-        start("n2", &secure, &user("agent", "wrong"))?,
-        start("n3", &secure, &user("agent", "right"))?,
-        start("n4", &secure, &user("reader", "right"))?,
+        start("n1", "nowhere.invalid:9092", TOPIC, &[])?,
+        start("n2", &secure, TOPIC, &user("agent", "wrong"))?,
+        start("n3", &secure, TOPIC, &user("agent", "right"))?,
+        start("n4", &secure, TOPIC, &user("reader", "right"))?,
+        start("n5", &secure, "mistyped", &user("reader", "right"))?,
     ];
     let cases = [
         ("unknown host name", vec!["nowhere.invalid"]),
@@ -53,6 +57,10 @@ fn what_kafka_refuses_is_named_once_and_probing_goes_on() -> Result<()> {
         (
             "no right to write to the topic",
             vec![TOPIC, "AuthorizationFailed"],
+        ),
+        (
+            "topic that is not there and may not be created",
+            vec!["mistyped", "does not exist"],
         ),
     ];
     let mut lines = Vec::new();
