@@ -36,6 +36,7 @@ mod owner;
 pub mod process;
 pub mod servers;
 pub mod skip;
+#[cfg(feature = "kafka")]
 pub mod topic;
 mod topology;
 pub mod wait;

@@ -1,13 +1,17 @@
 //! `cargo xtask bench`: figures that the project promises, each measured beside what it is compared with.
 
 mod cpu;
+#[cfg(feature = "kafka")]
 mod feed;
 mod foreign;
 mod machine;
+#[cfg(feature = "kafka")]
 mod outage;
 mod pair;
 mod reflector;
 mod rtt;
+#[cfg(not(feature = "kafka"))]
+mod second;
 mod spinners;
 mod spread;
 
@@ -26,9 +30,19 @@ pub enum Bench {
     /// Nanoseconds per packet in the programs themselves, above an empty program and above one with two clock reads
     Reflector(reflector::Options),
     /// Bytes per probe on the feed, time to encode and decode it, and what one broker with one consumer keeps up with
+    #[cfg(feature = "kafka")]
     Feed(feed::Options),
+    /// Bytes per probe on the feed, time to encode and decode it, and what one broker with one consumer keeps up with
+    #[cfg(not(feature = "kafka"))]
+    #[command(disable_help_flag = true)]
+    Feed(second::Arguments),
     /// Kafka away for two minutes under 10,000 probes/s: what is lost, repeated, and counted; a spool that suffices, then half of it
+    #[cfg(feature = "kafka")]
     Outage(outage::Options),
+    /// Kafka away for two minutes under 10,000 probes/s: what is lost, repeated, and counted; a spool that suffices, then half of it
+    #[cfg(not(feature = "kafka"))]
+    #[command(disable_help_flag = true)]
+    Outage(second::Arguments),
 }
 
 /// Measures and prints.
@@ -37,7 +51,11 @@ pub fn run(workspace: &Workspace, bench: &Bench) -> Result<()> {
         Bench::Rtt(options) => rtt::run(workspace, options),
         Bench::Cpu(options) => cpu::run(workspace, options),
         Bench::Reflector(options) => reflector::run(workspace, options),
+        #[cfg(feature = "kafka")]
         Bench::Feed(options) => feed::run(workspace, options),
+        #[cfg(feature = "kafka")]
         Bench::Outage(options) => outage::run(workspace, options),
+        #[cfg(not(feature = "kafka"))]
+        Bench::Feed(_) | Bench::Outage(_) => second::run(workspace),
     }
 }

@@ -10,10 +10,13 @@ use anyhow::{Result, bail};
 use crate::clock::Stopwatch;
 use crate::process;
 use crate::schema;
+use crate::setup::{self, Group};
 use crate::workspace::Workspace;
 
 /// Runs all checks; one line each, and the output of those that failed.
 pub fn run(workspace: &Workspace) -> Result<()> {
+    // What librdkafka is built with, for clippy and docs.
+    setup::run(workspace, Group::Build)?;
     let mut failed = Vec::new();
     for (name, check) in CHECKS {
         let watch = Stopwatch::start();
@@ -80,6 +83,8 @@ fn clippy(workspace: &Workspace) -> Result<()> {
         "clippy",
         "--workspace",
         "--all-targets",
+        "--features",
+        "xtask/kafka,dt-tests/kafka",
         "--locked",
         "--",
         "-D",

@@ -172,6 +172,9 @@ const SUITES: &[Suite] = &[
             "dt-ebpf",
             "--exclude",
             "dt-tests",
+            // Its own tests of what the benches with a broker compute.
+            "--features",
+            "xtask/kafka",
         ],
         options: &[],
     },
@@ -182,7 +185,7 @@ const SUITES: &[Suite] = &[
     },
     Suite {
         name: "kernel",
-        packages: &["--package", "dt-tests"],
+        packages: &["--package", "dt-tests", "--features", "kafka"],
         // Hosts and clocks are shared: two tests at a time would disturb each other's measurements.
         options: &["--test-threads=1"],
     },

@@ -95,7 +95,16 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
 fn run_optimised(workspace: &Workspace) -> Result<()> {
     let mut cargo = workspace.cargo();
     cargo
-        .args(["run", "--quiet", "--release", "--package", "xtask", "--"])
+        .args([
+            "run",
+            "--quiet",
+            "--release",
+            "--package",
+            "xtask",
+            "--features",
+            "kafka",
+            "--",
+        ])
         .args(env::args_os().skip(1));
     process::run_shown(&mut cargo)
 }

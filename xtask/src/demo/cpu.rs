@@ -1,7 +1,9 @@
 //! The CPU time of a process or a thread, to the nanosecond: run time as the scheduler accounts it, not the ticks it was seen at.
 
 use anyhow::{Context, Result};
-use nix::time::{ClockId, clock_getcpuclockid, clock_gettime};
+#[cfg(feature = "kafka")]
+use nix::time::ClockId;
+use nix::time::{clock_getcpuclockid, clock_gettime};
 use nix::unistd::Pid;
 
 /// What all threads of the process have used, those that ended included.
@@ -12,6 +14,7 @@ pub fn process_ns(pid: u32) -> Result<u64> {
 }
 
 /// What the calling thread has used: unlike a stopwatch it stands while others have the CPU.
+#[cfg(feature = "kafka")]
 pub fn thread_ns() -> Result<u64> {
     let used = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID)?;
     Ok(used.tv_sec() as u64 * 1_000_000_000 + used.tv_nsec() as u64)
