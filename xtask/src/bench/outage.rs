@@ -191,17 +191,21 @@ impl Scene {
 
     /// From now on the broker hears a host, and the host does not hear the broker; returns after some batches of that.
     fn lose_answers_to(&self, host: &str) -> Result<()> {
-        let address = self.lab.host(host).ipv4().to_string();
-        let servers = self.lab.host(SERVERS);
-        servers.run(&["ip", "route", "prepend", "blackhole", &address])?;
+        // A route into nowhere would not do: the kernel drops what comes from an address that it cannot answer.
+        self.answers_to(host, &["replace"], &["pfifo", "limit", "0"])?;
         thread::sleep(Duration::from_millis(2_500));
         Ok(())
     }
 
     fn restore_answers_to(&self, host: &str) -> Result<()> {
-        let address = self.lab.host(host).ipv4().to_string();
+        self.answers_to(host, &["delete"], &[])
+    }
+
+    fn answers_to(&self, host: &str, verb: &[&str], queue: &[&str]) -> Result<()> {
         let servers = self.lab.host(SERVERS);
-        servers.run(&["ip", "route", "delete", "blackhole", &address])?;
+        let device = servers.device_to(host);
+        let words = [&["tc", "qdisc"], verb, &["dev", device, "root"], queue].concat();
+        servers.run(&words)?;
         Ok(())
     }
 
