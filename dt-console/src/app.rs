@@ -5,6 +5,7 @@ mod inspect;
 mod json;
 mod matrix;
 mod output;
+mod save;
 mod screen;
 mod tail;
 
@@ -42,6 +43,7 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Tail(tail) => tail::run(&tail, &interrupt),
         Task::Matrix(arguments) => matrix::run(&arguments, &interrupt),
         Task::Export(export) => export::run(&export, &interrupt),
+        Task::Save(save) => save::run(&save, &interrupt),
         Task::Inspect(inspect) => inspect::run(&inspect, &interrupt),
     }
 }

@@ -44,6 +44,8 @@ pub enum Task {
     Matrix(Box<MatrixArgs>),
     /// Write windows or probes of a range of time to a Parquet or CSV file
     Export(Box<Export>),
+    /// Write the batches themselves into segment files, as they come
+    Save(Box<Save>),
     /// Say what is in segment files, and name what is damaged
     Inspect(Inspect),
 }
@@ -212,6 +214,23 @@ pub struct Export {
 
     /// File to write; - for CSV to standard output
     #[arg(long, value_name = "FILE")]
+    pub out: PathBuf,
+}
+
+/// `dt-console save`.
+#[derive(Debug, Args)]
+#[command(after_help = help::SAVE)]
+pub struct Save {
+    /// Where from.
+    #[command(flatten)]
+    pub source: SourceArgs,
+
+    /// End when everything was read that was there
+    #[arg(long)]
+    pub once: bool,
+
+    /// Directory to write segments into, made if it is missing; what is in it stays
+    #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
 }
 

@@ -155,6 +155,20 @@ fn inspect_says_what_is_there_and_where_it_is_damaged() {
 }
 
 #[test]
+fn what_is_saved_is_each_batch_once_and_reads_as_the_original() {
+    let directory = three();
+    let path = directory.path();
+    // A repeat, as a topic has it after an agent was killed.
+    write(path, &[batch(1, 3)]);
+    let output = run(&["save", "--dir", ".", "--once", "--out", "saved"], path);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("3 batches written"));
+    let tail = |from: &str| run(&["tail", "--dir", from, "--once"], path).stdout;
+    assert_eq!(text(&tail("saved")), text(&tail(".")));
+    assert_eq!(text(&tail("saved")).lines().count(), 3);
+}
+
+#[test]
 fn export_writes_a_file_only_when_it_is_whole() {
     let directory = three();
     let words = [

@@ -50,3 +50,11 @@ Examples:
   dt-console inspect --json FILE | jq .damage
 
 Exit status: 0 all are whole, 1 something is damaged or cannot be read, 64 mistakes on the command line.";
+
+pub const SAVE: &str = "\
+Examples:
+  dt-console save --kafka kafka:9092 --out /var/lib/dt-archive         until Ctrl-C
+  dt-console save --kafka kafka:9092 --once --out incident-7           what the topic has now
+  dt-console matrix --dir incident-7 --once --span all                 and without Kafka later
+
+A segment may begin with batches whose names stand in an earlier one: keep the directory whole.";
