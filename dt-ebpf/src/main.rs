@@ -32,6 +32,8 @@ mod session;
 mod stamp;
 mod sum;
 mod tlvs;
+#[cfg(feature = "trace")]
+mod trace;
 mod verdict;
 mod wide;
 

@@ -90,6 +90,8 @@ pub fn count(reason: Reason) {
         // SAFETY: the value is this CPU's own, and programs are not preempted by themselves.
         unsafe { *counter += 1 };
     }
+    #[cfg(feature = "trace")]
+    crate::trace::verdict(reason);
 }
 
 /// Permission of `source`, by address or else by prefix.

@@ -20,6 +20,11 @@ pub fn next_agent() -> Result<PathBuf> {
     path("DT_AGENT_NEXT_BIN")
 }
 
+/// The agent whose programs log each verdict, `DT_AGENT_TRACE_BIN`.
+pub fn trace_agent() -> Result<PathBuf> {
+    path("DT_AGENT_TRACE_BIN")
+}
+
 /// The object with the programs under test, `DT_BPF_OBJECT`.
 pub fn datapath_object() -> Result<PathBuf> {
     path("DT_BPF_OBJECT")

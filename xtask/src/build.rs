@@ -34,6 +34,23 @@ pub fn run_next(workspace: &Workspace) -> Result<PathBuf> {
     collect(&workspace.agent(), workspace.next_agent())
 }
 
+/// Builds the agent and its programs with their log, for development; returns the agent's path.
+///
+/// To be followed by [`run`] where the plain agent is needed, for the same reason.
+pub fn run_trace(workspace: &Workspace) -> Result<PathBuf> {
+    compile_bpf(workspace, TRACE)?;
+    let object = collect(
+        &compiled_object(workspace, "dt-datapath"),
+        workspace.bpf_object("dt-datapath-trace"),
+    )?;
+    compile_agent(workspace, &object, TRACE)?;
+    let agent = collect(&workspace.agent(), workspace.trace_agent())?;
+    for file in [&object, &agent] {
+        eprintln!("{}", describe(file)?);
+    }
+    Ok(agent)
+}
+
 /// Builds everything that runs outside of tests.
 pub fn run(workspace: &Workspace) -> Result<Built> {
     compile_bpf(workspace, &[])?;
@@ -178,4 +195,5 @@ fn bpf_dir(workspace: &Workspace) -> PathBuf {
 
 /// See the feature in dt-common.
 const NEXT_ABI: &[&str] = &["--features", "next-abi"];
+const TRACE: &[&str] = &["--features", "trace"];
 const BPF_TARGET: &str = "bpfel-unknown-none";

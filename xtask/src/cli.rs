@@ -33,7 +33,11 @@ enum Task {
         group: Group,
     },
     /// Build the BPF objects, then the agent with its object embedded, all optimised
-    Build,
+    Build {
+        /// Build target/trace/dt-agent instead, whose programs log each verdict: for development, not for measuring
+        #[arg(long)]
+        trace: bool,
+    },
     /// Set up, build, and watch hosts on this machine probe each other; needs root
     ///
     /// The hosts are network namespaces, each with a real agent. Ends with status 0 only if every pair was measured in the
@@ -72,7 +76,8 @@ pub fn run() -> Result<()> {
     let workspace = Workspace::find()?;
     match task {
         Task::Setup { group } => setup::run(&workspace, group),
-        Task::Build => build::run(&workspace).map(|_| ()),
+        Task::Build { trace: true } => build::run_trace(&workspace).map(drop),
+        Task::Build { trace: false } => build::run(&workspace).map(drop),
         Task::Demo(options) => {
             workspace::require_root("demo")?;
             demo::run(&workspace, &options)

@@ -29,12 +29,13 @@ use totals::Totals;
 pub fn run(workspace: &Workspace, filter: Option<&str>) -> Result<()> {
     setup::run(workspace, Group::Test)?;
     let next_agent = build::run_next(workspace)?;
+    let trace_agent = build::run_trace(workspace)?;
     let built = build::run(workspace)?;
     // From here on Ctrl-C ends the tests and not this program, which then clears away what they left.
     let run = Run {
         workspace,
         filter,
-        environment: environment(workspace, &built, next_agent),
+        environment: environment(workspace, &built, next_agent, trace_agent),
         interrupt: Interrupt::catch()?,
     };
     let mut totals = Totals::default();
@@ -141,10 +142,12 @@ fn environment(
     workspace: &Workspace,
     built: &Built,
     next_agent: PathBuf,
+    trace_agent: PathBuf,
 ) -> Vec<(&'static str, OsString)> {
     let mut environment = vec![
         ("DT_AGENT_BIN", built.agent.clone().into()),
         ("DT_AGENT_NEXT_BIN", next_agent.into()),
+        ("DT_AGENT_TRACE_BIN", trace_agent.into()),
         ("DT_CONSOLE_BIN", built.console.clone().into()),
         ("DT_BPF_OBJECT", built.datapath_object.clone().into()),
         ("DT_LAB_OBJECT", built.lab_object.clone().into()),

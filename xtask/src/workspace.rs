@@ -78,6 +78,11 @@ impl Workspace {
         self.target.join("next-abi/dt-agent")
     }
 
+    /// The agent whose programs log, as `build --trace` leaves it.
+    pub fn trace_agent(&self) -> PathBuf {
+        self.target.join("trace/dt-agent")
+    }
+
     /// The BPF object with the stem `name`, as `build` leaves it.
     pub fn bpf_object(&self, name: &str) -> PathBuf {
         self.target.join("bpf-objects").join(format!("{name}.o"))

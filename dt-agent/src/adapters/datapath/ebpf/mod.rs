@@ -10,6 +10,8 @@ mod node;
 mod pins;
 pub(crate) mod programs;
 mod ring;
+#[cfg(feature = "trace")]
+mod trace;
 
 pub use guest::{Visit, VisitError};
 pub use maps::{MapsError, NodeMaps, address_words};

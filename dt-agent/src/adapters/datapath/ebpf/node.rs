@@ -267,6 +267,7 @@ impl Node {
             interface.tick(&mut around, now);
         }
         drop(maps);
+        self.programs.flush_log();
         self.forget_other_versions();
     }
 

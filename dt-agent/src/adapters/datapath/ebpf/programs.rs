@@ -113,10 +113,11 @@ pub enum AttachError {
 }
 
 /// The loaded programs of one node.
-#[derive(Debug)]
 pub struct Programs {
     object: Ebpf,
     pins: NodePins,
+    #[cfg(feature = "trace")]
+    trace: Option<super::trace::TraceLog>,
 }
 
 impl Programs {
@@ -130,17 +131,35 @@ impl Programs {
         if !is_built_in() {
             return Err(LoadError::NotBuiltIn);
         }
-        let mut object = EbpfLoader::new()
+        let mut loader = EbpfLoader::new();
+        loader
             .default_map_pin_directory(pins.maps())
-            .override_global("PROBE_MARK", &mark, true)
-            .load(OBJECT)
-            .map_err(|source| LoadError::Object {
-                source: Box::new(source),
-            })?;
+            .override_global("PROBE_MARK", &mark, true);
+        #[cfg(feature = "trace")]
+        let level = super::trace::level();
+        #[cfg(feature = "trace")]
+        loader.override_global(aya_log::LEVEL, &level, false);
+        let mut object = loader.load(OBJECT).map_err(|source| LoadError::Object {
+            source: Box::new(source),
+        })?;
         load_programs(&mut object)?;
         let maps = NodeMaps::of_object(&mut object)?;
         let ring = maps::take_ring(&mut object)?;
-        Ok((Self { object, pins }, maps, ring))
+        let programs = Self {
+            #[cfg(feature = "trace")]
+            trace: super::trace::TraceLog::of_object(&mut object),
+            object,
+            pins,
+        };
+        Ok((programs, maps, ring))
+    }
+
+    /// Passes on what the programs logged; programs outside of development log nothing.
+    pub fn flush_log(&mut self) {
+        #[cfg(feature = "trace")]
+        if let Some(trace) = &mut self.trace {
+            trace.flush();
+        }
     }
 
     /// Hangs a program on an interface, or updates the link that is pinned there. True when it took over such a link.
