@@ -4,7 +4,9 @@ use anyhow::{Context, Result};
 use dt_tests::agent::{self, settle, wait_for_feed};
 use dt_tests::fault::Faults;
 use dt_tests::feed::{excused, unexplained};
-use dt_tests::{Agent, FaultyWire, Host, Lab, LabObject, Launch, WIRE, skip_unless_equipped};
+use dt_tests::{
+    Agent, FaultyWire, Host, Lab, LabObject, Launch, WIRE, given, skip_unless_equipped,
+};
 
 #[test]
 fn a_foreign_xdp_program_keeps_its_slot_and_the_agent_takes_tc() -> Result<()> {
@@ -16,14 +18,49 @@ fn a_foreign_xdp_program_keeps_its_slot_and_the_agent_takes_tc() -> Result<()> {
     assert!(before.is_some());
     let mut agents = start_both(&lab, &[])?;
     let line = agents[1].wait_for_mode("tc")?;
-    let reason = agents[1].process.wait_for_line(
-        "the XDP slot of eth0 is taken by another program",
-        agent::LIMIT,
-    )?;
+    let reason = agents[1].wait_until_said(TAKEN)?;
     assert!(reason.contains("mode=\"tc\""), "{line}\n{reason}");
     assert_nothing_is_lost(&mut agents, ["xdp", "tc"])?;
     assert_eq!(xdp_program(lab.host("n2"), "eth0")?, before);
     Ok(())
+}
+
+#[test]
+fn doctor_tells_an_agents_own_programs_from_foreign_ones_and_its_mode() -> Result<()> {
+    skip_unless_equipped!();
+    let (lab, _wire) = wire()?;
+    let mut foreign = LabObject::load()?;
+    foreign.attach_xdp("xdp_pass", lab.host("n2"), "eth0")?;
+    let mut agents = start_both(&lab, &[])?;
+    agents[0].wait_for_mode("xdp")?;
+    agents[1].wait_until_said(TAKEN)?;
+    let (own, works) = doctor(&lab, "n1")?;
+    assert!(works);
+    assert_eq!(own["mode"], "xdp");
+    assert_eq!(own["agent"]["node"], "n1");
+    assert_eq!(own["agent"]["mode"], "xdp");
+    assert_eq!(own["why"][0], "xdp: the agent of node n1 uses it here now");
+    let (foreign, works) = doctor(&lab, "n2")?;
+    assert!(works);
+    assert_eq!(foreign["mode"], "tc");
+    assert_eq!(foreign["agent"]["node"], "n2");
+    assert_eq!(foreign["agent"]["mode"], "tc");
+    let why = foreign["why"].to_string();
+    assert!(why.contains("the slot is held by program"), "{why}");
+    Ok(())
+}
+
+/// What `doctor` says of `eth0` on a host, and whether its status says that programs work.
+fn doctor(lab: &Lab, host: &str) -> Result<(serde_json::Value, bool)> {
+    let output = lab
+        .host(host)
+        .command(&given::agent()?.display().to_string())
+        .args(["doctor", "--json", "--interface=eth0", "--node", host])
+        .env("DT_PIN_ROOT", lab.pin_dir())
+        .output()?;
+    let mut said: serde_json::Value = serde_json::from_slice(&output.stdout)
+        .with_context(|| String::from_utf8_lossy(&output.stderr).into_owned())?;
+    Ok((said["interfaces"][0].take(), output.status.success()))
 }
 
 #[test]
@@ -211,4 +248,5 @@ fn only(capabilities: &str) -> [String; 5] {
     ]
 }
 
+const TAKEN: &str = "the XDP slot of eth0 is taken by another program";
 const PORT: u16 = 862;

@@ -28,6 +28,8 @@ pub use judge::{Diagnosis, Finding, InterfaceDiagnosis, Level, judge};
 pub struct DoctorOptions<'a> {
     /// Interfaces by name; none: all that could carry probes.
     pub interfaces: &'a [String],
+    /// The node that an agent on this host would be.
+    pub node: &'a str,
     /// Directory for programs and maps, which must be on a BPF file system.
     pub pin_root: &'a Path,
     /// Print one JSON object.

@@ -78,6 +78,7 @@ fn with<C>(
 fn examine(config: DoctorConfig) -> anyhow::Result<ExitCode> {
     let options = doctor::DoctorOptions {
         interfaces: &config.interfaces,
+        node: &config.node,
         pin_root: &config.pin_root,
         json: config.json,
     };

@@ -8,7 +8,8 @@ use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
 
 use super::facts::{AttachTry, Fact, Facts, IdleState, InterfaceFacts};
 use super::{DoctorOptions, host};
-use crate::adapters::clock::kernel_clock;
+use crate::adapters::clock::{self, kernel_clock};
+use crate::adapters::datapath::ebpf::tenant;
 use crate::adapters::net::{Link, LinkAddress, Net, moderation};
 
 /// All facts. Asking never fails: what is not told is a fact, too.
@@ -16,7 +17,7 @@ pub(super) fn collect(
     options: &DoctorOptions<'_>,
     attach_probe: impl Fn(&Link) -> Option<AttachTry>,
 ) -> Facts {
-    let (interfaces, unseen) = interfaces(options.interfaces, attach_probe);
+    let (interfaces, unseen) = interfaces(options, attach_probe);
     let mounts = read("/proc/self/mounts");
     Facts {
         kernel: read("/proc/sys/kernel/osrelease").and_then(|text| host::release(&text)),
@@ -36,7 +37,7 @@ pub(super) fn collect(
 }
 
 fn interfaces(
-    names: &[String],
+    options: &DoctorOptions<'_>,
     attach_probe: impl Fn(&Link) -> Option<AttachTry>,
 ) -> (Vec<InterfaceFacts>, Vec<String>) {
     let seen = Net::open().and_then(|mut net| Ok((net.links()?, net.addresses()?)));
@@ -44,6 +45,7 @@ fn interfaces(
         Ok(seen) => seen,
         Err(error) => return (Vec::new(), vec![host::chain(&error)]),
     };
+    let names = options.interfaces;
     let missing = names
         .iter()
         .filter(|name| links.iter().all(|link| link.name != **name));
@@ -57,6 +59,7 @@ fn interfaces(
         .map(|link| InterfaceFacts {
             vlans: vlans_on(link, &links),
             moderation: moderation(link.index).map_err(|error| host::chain(&error)),
+            tenant: tenant(options.pin_root, options.node, link, clock::now()),
             attached: attach_probe(link),
             link: link.clone(),
         })

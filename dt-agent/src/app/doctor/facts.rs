@@ -1,6 +1,7 @@
 //! What is known of the machine, without any opinion.
 
 use crate::adapters::clock::KernelClock;
+use crate::adapters::datapath::ebpf::Tenant;
 use crate::adapters::net::{Link, Moderation};
 
 /// A fact, or why it is not known.
@@ -77,6 +78,8 @@ pub struct InterfaceFacts {
     pub vlans: Vec<String>,
     /// How its device moderates interrupts.
     pub moderation: Fact<Moderation>,
+    /// The node whose programs hang on it, if they are an agent's and may be seen.
+    pub tenant: Option<Tenant>,
     /// What came of a real try to attach; `None`: not tried.
     pub attached: Option<AttachTry>,
 }

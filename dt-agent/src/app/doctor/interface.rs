@@ -2,7 +2,8 @@
 
 use super::drivers::{self, Driver, Support};
 use super::facts::{InterfaceFacts, KernelRelease};
-use super::judge::{FRAGS_KERNEL, Finding, InterfaceDiagnosis, MIN_BPF_KERNEL, version};
+use super::judge::{AgentHere, FRAGS_KERNEL, Finding, InterfaceDiagnosis, MIN_BPF_KERNEL, version};
+use crate::adapters::datapath::ebpf::Tenant;
 use crate::adapters::net::{Link, Moderation, XdpMode};
 use crate::engine::ladder::Mode;
 
@@ -20,6 +21,7 @@ pub(super) fn judge(
         why,
         driver: link.driver.clone(),
         mtu: link.mtu,
+        agent: facts.tenant.as_ref().map(agent),
         xdp_program: link.xdp.map(|holder| holder.program),
         checksum: if drivers::has_partial_checksums(link.driver.as_deref()) {
             "full"
@@ -33,6 +35,19 @@ pub(super) fn judge(
             .and_then(|found| found.receive_us),
         findings: findings(facts),
     }
+}
+
+fn agent(tenant: &Tenant) -> AgentHere {
+    AgentHere {
+        node: tenant.node.clone(),
+        mode: mode_now(tenant).map(Mode::name),
+        at_work: tenant.alive,
+    }
+}
+
+/// What an agent uses now; programs that wait for a successor use nothing.
+fn mode_now(tenant: &Tenant) -> Option<Mode> {
+    tenant.mode.filter(|_| tenant.alive)
 }
 
 fn climb_down(
@@ -61,6 +76,11 @@ fn climb_down(
 }
 
 fn for_xdp(facts: &InterfaceFacts) -> String {
+    if let Some(tenant) = &facts.tenant
+        && mode_now(tenant) == Some(Mode::Xdp)
+    {
+        return format!("xdp: the agent of node {} uses it here now", tenant.node);
+    }
     let tried = match facts.attached {
         Some(_) => "its program was attached here and taken off again",
         None => "driver, MTU and slot allow it",
@@ -73,7 +93,9 @@ fn for_xdp(facts: &InterfaceFacts) -> String {
 fn xdp_blockers(facts: &InterfaceFacts, kernel: Option<&KernelRelease>) -> Vec<String> {
     let link = &facts.link;
     let mut blockers = Vec::new();
-    if let Some(holder) = link.xdp {
+    if let Some(holder) = link.xdp
+        && !is_own(facts)
+    {
         let place = match holder.mode {
             XdpMode::Native => "native",
             XdpMode::Generic => "generic",
@@ -97,6 +119,11 @@ fn xdp_blockers(facts: &InterfaceFacts, kernel: Option<&KernelRelease>) -> Vec<S
         None => blockers.extend(driver_blocker(link, kernel)),
     }
     blockers
+}
+
+/// Whether an agent's own program is in the XDP slot, where the next agent of its node takes it over.
+fn is_own(facts: &InterfaceFacts) -> bool {
+    facts.tenant.as_ref().is_some_and(|tenant| tenant.holds_xdp)
 }
 
 /// What is known without a try.
@@ -159,10 +186,13 @@ fn findings(facts: &InterfaceFacts) -> Vec<Finding> {
             "ip link set up, and look at the cable or the other end",
         ));
     }
-    if let Some(holder) = link.xdp {
+    findings.extend(facts.tenant.as_ref().map(tenancy));
+    if let Some(holder) = link.xdp
+        && !is_own(facts)
+    {
         let says = format!("program {} holds it and is left alone", holder.program);
         let advice =
-            "bpftool prog show id says whose it is; a program of dt-agent itself is taken over";
+            "bpftool prog show id says whose it is; an agent's own programs are known to root only";
         findings.push(Finding::note("XDP slot", says, advice));
     }
     if link.controller.is_some() {
@@ -189,6 +219,27 @@ fn findings(facts: &InterfaceFacts) -> Vec<Finding> {
         Err(reason) => Finding::unseen("interrupt moderation", reason),
     });
     findings
+}
+
+fn tenancy(tenant: &Tenant) -> Finding {
+    let subject = "agent";
+    let node = &tenant.node;
+    match (tenant.alive, tenant.mode) {
+        (true, Some(mode)) => Finding::good(
+            subject,
+            format!("node {node} works here in mode {} now", mode.name()),
+        ),
+        (true, None) => Finding::note(
+            subject,
+            format!("node {node} has programs here and has not chosen a mode"),
+            "its log says why; a proof takes some seconds",
+        ),
+        (false, _) => Finding::note(
+            subject,
+            format!("node {node} left programs here, which do nothing"),
+            "start its agent, which takes them over, or: dt-agent detach --node",
+        ),
+    }
 }
 
 fn demands(link: &Link) -> Option<(&'static str, &'static str)> {

@@ -30,6 +30,8 @@ pub struct InterfaceDiagnosis {
     pub driver: Option<String>,
     /// Its MTU in bytes.
     pub mtu: u32,
+    /// The agent whose programs hang on it.
+    pub agent: Option<AgentHere>,
     /// Id of the program in its XDP slot.
     pub xdp_program: Option<u32>,
     /// How checksums are kept right: `full` or `incremental`.
@@ -38,6 +40,17 @@ pub struct InterfaceDiagnosis {
     pub receive_moderation_us: Option<u32>,
     /// What else there is to say.
     pub findings: Vec<Finding>,
+}
+
+/// An agent whose programs hang on an interface.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+pub struct AgentHere {
+    /// Its node.
+    pub node: String,
+    /// The mode that it uses here now; none if it has not chosen one, or lives no more.
+    pub mode: Option<&'static str>,
+    /// Whether its programs are at work; otherwise they wait for its successor.
+    pub at_work: bool,
 }
 
 /// One thing found.

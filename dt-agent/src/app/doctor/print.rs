@@ -27,7 +27,9 @@ fn one_interface(interface: &InterfaceDiagnosis, out: &mut impl Write) -> io::Re
     let driver = interface.driver.as_deref().unwrap_or("not told");
     line(out, ' ', "driver", driver)?;
     line(out, ' ', "MTU", &interface.mtu.to_string())?;
-    let holder = interface.xdp_program.map(|id| format!("program {id}"));
+    let holder = interface
+        .xdp_program
+        .map(|id| format!("held by program {id}"));
     line(out, ' ', "XDP slot", holder.as_deref().unwrap_or("free"))?;
     line(out, ' ', "checksum", interface.checksum)?;
     findings(&interface.findings, out)?;

@@ -2,7 +2,9 @@
 
 use super::*;
 use crate::adapters::clock::KernelClock;
+use crate::adapters::datapath::ebpf::Tenant;
 use crate::adapters::net::{Moderation, XdpHolder, XdpMode};
+use crate::engine::ladder::Mode;
 
 const ALL: Capabilities = Capabilities(u64::MAX);
 
@@ -30,6 +32,7 @@ fn nic(driver: &str) -> InterfaceFacts {
             receive_us: Some(50),
             adaptive: true,
         }),
+        tenant: None,
         attached: None,
     }
 }
@@ -98,6 +101,65 @@ fn a_program_of_somebody_else_is_left_alone() {
         let (found, reasons) = mode_of(with_link("ice", |link| link.xdp = Some(holder)));
         assert_eq!(found, "tc");
         assert!(reasons.contains(place), "{reasons}");
+    }
+}
+
+fn lived_in(mode: Option<Mode>, alive: bool, holds_xdp: bool) -> InterfaceFacts {
+    let holder = XdpHolder {
+        program: 71,
+        mode: XdpMode::Native,
+    };
+    InterfaceFacts {
+        tenant: Some(Tenant {
+            node: "n1".into(),
+            mode,
+            alive,
+            holds_xdp,
+        }),
+        ..with_link("ice", |link| link.xdp = Some(holder))
+    }
+}
+
+#[test]
+fn an_agents_own_programs_stand_against_nothing_and_its_mode_is_told() {
+    for (facts, mode, why, says) in [
+        (
+            lived_in(Some(Mode::Xdp), true, true),
+            "xdp",
+            "the agent of node n1 uses it here now",
+            "node n1 works here in mode xdp now",
+        ),
+        (
+            lived_in(Some(Mode::Tc), true, true),
+            "xdp",
+            "driver, MTU and slot allow it",
+            "node n1 works here in mode tc now",
+        ),
+        (
+            lived_in(Some(Mode::Tc), true, false),
+            "tc",
+            "the slot is held by program 71",
+            "node n1 works here in mode tc now",
+        ),
+        (
+            lived_in(None, true, true),
+            "xdp",
+            "driver, MTU and slot allow it",
+            "has not chosen a mode",
+        ),
+        (
+            lived_in(Some(Mode::Xdp), false, true),
+            "xdp",
+            "driver, MTU and slot allow it",
+            "left programs here",
+        ),
+    ] {
+        let diagnosis = judge(&self::facts(facts));
+        let one = &diagnosis.interfaces[0];
+        assert_eq!(one.mode, mode, "{one:?}");
+        assert!(one.why.join(" ").contains(why), "{one:?}");
+        let agent = finding(&one.findings, "agent");
+        assert!(agent.says.contains(says), "{agent:?}");
     }
 }
 
@@ -308,6 +370,7 @@ fn this_very_host_can_be_examined() {
     let names = ["lo".to_owned(), "no-such-link".to_owned()];
     let options = DoctorOptions {
         interfaces: &names,
+        node: "n1",
         pin_root: Path::new("/sys/fs/bpf/distributed-trace"),
         json: true,
     };

@@ -6,7 +6,7 @@
 use std::path::Path;
 
 use dt_common::ABI_VERSION;
-use dt_common::map::{ConfigFlags, GUEST_PORTS, GUEST_SSIDS, IfaceMode, MAX_GUESTS, Target, names};
+use dt_common::map::{ConfigFlags, GUEST_PORTS, GUEST_SSIDS, MAX_GUESTS, Target, names};
 use dt_common::time::MonoNanos;
 
 use super::maps::guest_ring;
@@ -92,12 +92,7 @@ impl Visit {
     /// # Errors
     /// The map cannot be read.
     pub fn mode(&self, ifindex: u32) -> Result<Option<Mode>, MapsError> {
-        let mode = self.maps.iface(ifindex)?.map(|iface| iface.mode);
-        Ok(match mode {
-            Some(IfaceMode::XDP) => Some(Mode::Xdp),
-            Some(IfaceMode::TC) => Some(Mode::Tc),
-            _ => None,
-        })
+        self.maps.mode(ifindex)
     }
 
     /// Collects a target's replies under one of this guest's identifiers; `slot` is its source port, for replies that

@@ -9,14 +9,15 @@ use aya::Ebpf;
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, RingBuf};
 use dt_common::map::{
-    Address, Allowed, Config, Iface, MAX_GUESTS, PREFIX_BITS, Proof, Reason, Session, Target,
-    iface_slot, names, words,
+    Address, Allowed, Config, Iface, IfaceMode, MAX_GUESTS, PREFIX_BITS, Proof, Reason, Session,
+    Target, iface_slot, names, words,
 };
 use ipnet::IpNet;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use super::pins::NodePins;
 use super::ring::EventRing;
+use crate::engine::ladder::Mode;
 
 const CONFIG: usize = size_of::<Config>();
 const IFACE: usize = size_of::<Iface>();
@@ -136,6 +137,19 @@ impl NodeMaps {
             .map_err(access(names::IFACES))?;
         let iface: Iface = parse(names::IFACES, &bytes)?;
         Ok((iface.ifindex == ifindex).then_some(iface))
+    }
+
+    /// The rung on which the agent of these maps works on an interface; none if it does not.
+    ///
+    /// # Errors
+    /// The map cannot be read.
+    pub fn mode(&self, ifindex: u32) -> Result<Option<Mode>, MapsError> {
+        let mode = self.iface(ifindex)?.map(|iface| iface.mode);
+        Ok(match mode {
+            Some(IfaceMode::XDP) => Some(Mode::Xdp),
+            Some(IfaceMode::TC) => Some(Mode::Tc),
+            _ => None,
+        })
     }
 
     /// Replaces an interface's entry.

@@ -10,6 +10,7 @@ mod node;
 mod pins;
 pub(crate) mod programs;
 mod ring;
+mod tenant;
 #[cfg(feature = "trace")]
 mod trace;
 
@@ -19,6 +20,7 @@ pub use node::{InterfaceStatus, Node, NodeError, NodeSettings, SharedMaps, publi
 pub use pins::{Guest, NodeLock, NodePins, PinsError, node_names};
 pub use programs::{AttachError, Hook, LoadError, Programs};
 pub use ring::EventRing;
+pub use tenant::{Tenant, tenant};
 
 /// The BPF object that this binary carries; empty when it was built without (`cargo build` instead of `cargo xtask build`).
 pub static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/dt-datapath.o"));

@@ -268,7 +268,8 @@ fn lock(directory: &Path) -> Result<Option<Flock<File>>, PinsError> {
     }
 }
 
-fn list(directory: &Path) -> Vec<PathBuf> {
+/// What is in a directory; nothing if it cannot be read.
+pub(super) fn list(directory: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(directory).into_iter().flatten();
     entries.flatten().map(|entry| entry.path()).collect()
 }
