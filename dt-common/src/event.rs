@@ -75,4 +75,8 @@ impl EventFlags {
     ///
     /// [`Target::corrupt`]: crate::map::Target::corrupt
     pub const CORRUPT: u8 = 0x10;
+    /// With `SOCKET`: T1 was taken in user space, because the kernel's was not to be had. No program sets this.
+    pub const T1_USER: u8 = 0x20;
+    /// With `SOCKET`: T4 likewise.
+    pub const T4_USER: u8 = 0x40;
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use dt_feed::proto::{Batch, Counters, Losses, Mode, Window};
+use dt_feed::proto::{Batch, Counters, Losses, Method, Mode, Window};
 use dt_feed::segment::{Followed, Follower};
 
 /// One feed directory, read as far as it was written.
@@ -41,6 +41,8 @@ pub struct Short {
     pub received: u64,
     /// See [`mode_name`].
     pub mode: &'static str,
+    /// How its times were taken.
+    pub method: Method,
 }
 
 impl Feed {
@@ -186,6 +188,7 @@ impl Pair {
             sent: counters.sent,
             received: counters.received,
             mode: mode_name(mode),
+            method: window.method.unwrap_or_default(),
         });
     }
 }

@@ -4,6 +4,7 @@ use std::fs;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
+use dt_feed::proto::StampSource;
 use dt_tests::agent::{self, LIMIT, settle, wait_for_feed};
 use dt_tests::feed::{Feed, excused, unexplained};
 use dt_tests::wait::{self, unix_now_ns};
@@ -243,12 +244,23 @@ fn measure(lab: &Lab, mode: &str, family: &str) -> Result<()> {
             let pair = feed.pair(peer).context("it was measured")?;
             let counters = pair.counters;
             assert!(pair.is_all(mode), "{mode}: {:?}", pair.modes);
+            let method = pair.history.last().context("a window")?.method;
+            assert_eq!((method.t1(), method.t4()), stamp_sources(mode));
             assert!(pair.adds_up(), "{counters:?}");
             assert_eq!(unexplained(&counters), 0, "{counters:?}");
             assert_eq!(excused(&counters), counters.not_admitted, "{counters:?}");
         }
     }
     Ok(())
+}
+
+/// Where T1 and T4 of a mode come from, once all is settled.
+fn stamp_sources(mode: &str) -> (StampSource, StampSource) {
+    match mode {
+        "xdp" => (StampSource::TcEgress, StampSource::Xdp),
+        "tc" => (StampSource::TcEgress, StampSource::TcIngress),
+        _ => (StampSource::SocketSoftware, StampSource::SocketSoftware),
+    }
 }
 
 fn start_all(lab: &Lab, flags: &[&str]) -> Result<Vec<Agent>> {

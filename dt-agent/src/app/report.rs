@@ -203,13 +203,21 @@ impl Reporter {
         closed: &WindowBatch,
         clock: &ClockState,
     ) -> Vec<ProbeRecord> {
-        let method = method(window.report.stamps, window.path);
+        // Of a probe that was lost only the window knows how it would have been measured.
+        let of_window = method(window.report.stamps, window.path);
+        let method_of = |probe: &ProbeOutcome| {
+            if probe.stamps.is_empty() {
+                of_window
+            } else {
+                method(probe.stamps, window.path)
+            }
+        };
         let reasons = suspect_reasons(&window.report, closed);
         let index = self.indices.of(window.slot);
         window
             .records
             .iter()
-            .filter_map(|probe| record(index, probe, method, reasons, clock))
+            .filter_map(|probe| record(index, probe, method_of(probe), reasons, clock))
             .collect()
     }
 }
@@ -223,48 +231,61 @@ fn suspect_reasons(report: &WindowReport, closed: &WindowBatch) -> u32 {
     );
     set(report.counters.overrun > 0, suspect::RING_OVERRUN);
     set(report.counters.straddled > 0, suspect::CLOCK_STEP);
-    set(is_mixed(report.stamps), suspect::DATAPATH_CHANGED);
+    set(report.stamps.is_mixed(), suspect::DATAPATH_CHANGED);
     reasons
 }
 
-/// Whether T4 was taken in more than one way.
-fn is_mixed(stamps: StampSources) -> bool {
-    let all = [
-        StampSources::T4_XDP,
-        StampSources::T4_TC,
-        StampSources::T4_SOCKET,
-    ];
-    all.iter()
-        .filter(|source| stamps.contains(**source))
-        .count()
-        > 1
+/// How the times of these stamps were taken; of several sources of one stamp the least exact.
+fn method(stamps: StampSources, path: Path) -> Method {
+    let by_socket = [StampSources::T4_USER, StampSources::T4_SOCKET];
+    let t4 = first_of(
+        stamps,
+        &[
+            (StampSources::T4_USER, StampSource::UserSpace),
+            (StampSources::T4_SOCKET, StampSource::SocketSoftware),
+            (StampSources::T4_TC, StampSource::TcIngress),
+            (StampSources::T4_XDP, StampSource::Xdp),
+        ],
+    );
+    let mode = if by_socket.iter().any(|source| stamps.contains(*source)) {
+        Mode::Socket
+    } else if stamps.contains(StampSources::T4_TC) {
+        Mode::Tc
+    } else if stamps.contains(StampSources::T4_XDP) {
+        Mode::Xdp
+    } else {
+        Mode::Unspecified
+    };
+    let t1 = match path {
+        // Nothing came back that could say how its probe was stamped.
+        Path::Socket if stamps.is_empty() => StampSource::SocketSoftware,
+        Path::Kernel if stamps.is_empty() => StampSource::TcEgress,
+        Path::Socket | Path::Kernel => first_of(
+            stamps,
+            &[
+                (StampSources::T1_USER, StampSource::UserSpace),
+                (StampSources::T1_SOCKET, StampSource::SocketSoftware),
+                (StampSources::T1_PROGRAM, StampSource::TcEgress),
+            ],
+        ),
+    };
+    let peer = first_of(
+        stamps,
+        &[
+            (StampSources::PEER_FOREIGN, StampSource::Foreign),
+            (StampSources::PEER_SOCKET, StampSource::UserSpace),
+            (StampSources::PEER_TC, StampSource::TcIngress),
+            (StampSources::PEER_XDP, StampSource::Xdp),
+        ],
+    );
+    Method::of(mode, t1, peer, t4)
 }
 
-fn method(stamps: StampSources, path: Path) -> Method {
-    let (mode, t4) = if stamps.contains(StampSources::T4_SOCKET) {
-        (Mode::Socket, StampSource::SocketSoftware)
-    } else if stamps.contains(StampSources::T4_TC) {
-        (Mode::Tc, StampSource::TcIngress)
-    } else if stamps.contains(StampSources::T4_XDP) {
-        (Mode::Xdp, StampSource::Xdp)
-    } else {
-        (Mode::Unspecified, StampSource::Unspecified)
-    };
-    let t1 = match (mode, path) {
-        (Mode::Socket, _) | (Mode::Unspecified, Path::Socket) => StampSource::SocketSoftware,
-        (Mode::Xdp | Mode::Tc, _) | (Mode::Unspecified, Path::Kernel) => StampSource::TcEgress,
-    };
-    let peers = [
-        (StampSources::PEER_FOREIGN, StampSource::Foreign),
-        (StampSources::PEER_SOCKET, StampSource::UserSpace),
-        (StampSources::PEER_TC, StampSource::TcIngress),
-        (StampSources::PEER_XDP, StampSource::Xdp),
-    ];
-    let peer = peers
+fn first_of(stamps: StampSources, names: &[(StampSources, StampSource)]) -> StampSource {
+    names
         .iter()
-        .find(|(bit, _)| stamps.contains(*bit))
-        .map_or(StampSource::Unspecified, |(_, source)| *source);
-    Method::of(mode, t1, peer, t4)
+        .find(|(source, _)| stamps.contains(*source))
+        .map_or(StampSource::Unspecified, |(_, name)| *name)
 }
 
 fn counters(counted: &Counters, in_flight: u32) -> proto::Counters {
@@ -416,3 +437,6 @@ const MAX_BATCH_BYTES: usize = 900_000;
 const DICTIONARY_NS: u64 = 60_000_000_000;
 /// A wake-up this late makes the host suspect: it was starved.
 const LATE_WAKE_UP_NS: u64 = 20_000_000;
+
+#[cfg(test)]
+mod tests;

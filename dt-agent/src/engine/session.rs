@@ -35,6 +35,7 @@ mod serial;
 #[cfg(test)]
 mod tests;
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use dt_common::event::{EventFlags, ReplyEvent};
@@ -50,7 +51,7 @@ pub use self::outcome::{Outcome, ProbeOutcome};
 use self::pace::Pace;
 use self::sample::{Reading, Sample};
 use self::serial::is_below;
-use super::window::{Hops, WindowReport, add};
+use super::window::{Hops, StampSources, WindowReport, add};
 
 /// The probes towards one peer: one SSID, one sequence space, any number of source ports.
 #[derive(Debug)]
@@ -65,6 +66,10 @@ pub struct Session {
     /// The lowest sequence number whose reply said that the peer has admitted this node.
     admitted: Option<u32>,
     window: WindowReport,
+    /// Windows that ended because stamps came from elsewhere, until the current one is taken.
+    cut: VecDeque<WindowReport>,
+    /// Replies in them.
+    cut_replies: u32,
     records: Option<Box<Records>>,
 }
 
@@ -86,6 +91,8 @@ impl Session {
             pace: Pace::default(),
             admitted: None,
             window: WindowReport::starting(now),
+            cut: VecDeque::new(),
+            cut_replies: 0,
             records: (config.max_records > 0).then(|| Box::new(records)),
         }
     }
@@ -176,7 +183,7 @@ impl Session {
         let counters = &mut self.window.counters;
         add(&mut counters.duplicate_forward, advance.duplicate_forward);
         add(&mut counters.duplicate_return, u32::from(copied_back));
-        self.conclude(event, reordered);
+        self.conclude(event, reordered, now);
     }
 
     /// Notes which probe a reply with a wrong checksum was for, if it names one that is remembered; else only the
@@ -265,11 +272,17 @@ impl Session {
         self.records.as_mut()?.pop()
     }
 
+    /// The next window that ended of itself, because its method changed; to be asked for before [`Session::take_window`]
+    /// and [`Session::finish`]. `None` for ever without `max_cuts`.
+    pub fn poll_window(&mut self) -> Option<WindowReport> {
+        self.cut.pop_front()
+    }
+
     /// Closes the window at `now` and begins the next.
     pub fn take_window(&mut self, now: MonoNanos) -> WindowReport {
         self.handle_timeout(now);
-        let counters = &self.window.counters;
-        let replies = counters.received.saturating_add(counters.late);
+        let replies = self.replies().saturating_add(self.cut_replies);
+        self.cut_replies = 0;
         self.evidence.handle_window_end(replies, &self.flight);
         self.window.turn(now, self.flight.waiting())
     }
@@ -284,6 +297,25 @@ impl Session {
             self.decide_missing(seq);
         }
         self.window.turn(now, self.flight.waiting())
+    }
+
+    /// Replies in the current window.
+    const fn replies(&self) -> u32 {
+        let counters = &self.window.counters;
+        counters.received.saturating_add(counters.late)
+    }
+
+    /// Ends the window when a reply's stamps come from elsewhere than those before.
+    ///
+    /// Not twice at one instant, and not without end where sources take turns: then they share a window, which names all.
+    fn cut_window(&mut self, stamps: StampSources, now: MonoNanos) {
+        let room = self.cut.len() < self.config.max_cuts as usize;
+        if !room || self.window.is_alike(stamps) || self.window.start >= now {
+            return;
+        }
+        self.cut_replies = self.cut_replies.saturating_add(self.replies());
+        self.cut
+            .push_back(self.window.turn(now, self.flight.waiting()));
     }
 
     /// Whether a reply belongs to a probe that is remembered; counts it if not.
@@ -325,7 +357,7 @@ impl Session {
     }
 
     /// Gives the probe of a first reply its outcome.
-    fn conclude(&mut self, event: &ReplyEvent, reordered: bool) {
+    fn conclude(&mut self, event: &ReplyEvent, reordered: bool, now: MonoNanos) {
         let Some(probe) = self.flight.get_mut(event.seq) else {
             return;
         };
@@ -334,6 +366,7 @@ impl Session {
         let probe = *probe;
         match probe.state {
             State::Waiting => {
+                self.cut_window(StampSources::of(event), now);
                 let counters = &mut self.window.counters;
                 add(&mut counters.reordered, u32::from(reordered));
                 self.measure(event, probe);
@@ -381,6 +414,7 @@ impl Session {
             straddled: reading == Reading::Straddled,
             hops_forward: Hops::of_ttl(event.request_ttl),
             hops_return: Hops::of_ttl(event.reply_ttl),
+            stamps: StampSources::of(event),
         });
     }
 
@@ -452,6 +486,7 @@ impl Session {
             straddled: false,
             hops_forward: None,
             hops_return: None,
+            stamps: StampSources::default(),
         });
     }
 

@@ -256,14 +256,14 @@ impl Hops {
 
 /// A set of places where time stamps were taken.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct StampSources(u8);
+pub struct StampSources(u16);
 
 impl StampSources {
     /// T4 in native XDP.
     pub const T4_XDP: Self = Self(0x01);
     /// T4 at tc ingress.
     pub const T4_TC: Self = Self(0x02);
-    /// T4 in user space or by the socket.
+    /// T4 by the kernel for a socket.
     pub const T4_SOCKET: Self = Self(0x04);
     /// T2, T3 in native XDP.
     pub const PEER_XDP: Self = Self(0x08);
@@ -273,6 +273,23 @@ impl StampSources {
     pub const PEER_SOCKET: Self = Self(0x20);
     /// T2, T3 by a reflector that is not ours.
     pub const PEER_FOREIGN: Self = Self(0x40);
+    /// T4 in user space.
+    pub const T4_USER: Self = Self(0x80);
+    /// T1 by the program on its way out.
+    pub const T1_PROGRAM: Self = Self(0x100);
+    /// T1 by the kernel for a socket.
+    pub const T1_SOCKET: Self = Self(0x200);
+    /// T1 in user space.
+    pub const T1_USER: Self = Self(0x400);
+
+    const T1: [Self; 3] = [Self::T1_PROGRAM, Self::T1_SOCKET, Self::T1_USER];
+    const T4: [Self; 4] = [Self::T4_XDP, Self::T4_TC, Self::T4_SOCKET, Self::T4_USER];
+    const PEER: [Self; 4] = [
+        Self::PEER_XDP,
+        Self::PEER_TC,
+        Self::PEER_SOCKET,
+        Self::PEER_FOREIGN,
+    ];
 
     /// Whether all of `sources` are in the set.
     #[must_use]
@@ -286,15 +303,36 @@ impl StampSources {
         self.0 == 0
     }
 
+    /// Whether one of the stamps was taken in more than one place.
+    #[must_use]
+    pub fn is_mixed(self) -> bool {
+        let several = |places: &[Self]| {
+            let taken = places.iter().filter(|place| self.contains(**place));
+            taken.count() > 1
+        };
+        several(&Self::T1) || several(&Self::T4) || several(&Self::PEER)
+    }
+
     /// The sources of one reply's stamps.
     #[must_use]
     pub const fn of(event: &ReplyEvent) -> Self {
-        let t4 = if event.flags & EventFlags::SOCKET != 0 {
-            Self::T4_SOCKET
+        let (t1, t4) = if event.flags & EventFlags::SOCKET != 0 {
+            (
+                if event.flags & EventFlags::T1_USER != 0 {
+                    Self::T1_USER
+                } else {
+                    Self::T1_SOCKET
+                },
+                if event.flags & EventFlags::T4_USER != 0 {
+                    Self::T4_USER
+                } else {
+                    Self::T4_SOCKET
+                },
+            )
         } else if event.flags & EventFlags::XDP != 0 {
-            Self::T4_XDP
+            (Self::T1_PROGRAM, Self::T4_XDP)
         } else {
-            Self::T4_TC
+            (Self::T1_PROGRAM, Self::T4_TC)
         };
         let peer = match event.tlv_flags & DtFlags::REFLECTOR_MASK {
             _ if event.flags & EventFlags::TLV == 0 => Self::PEER_FOREIGN,
@@ -304,7 +342,7 @@ impl StampSources {
             // An agent that does not say.
             _ => Self(0),
         };
-        Self(t4.0 | peer.0)
+        Self(t1.0 | t4.0 | peer.0)
     }
 }
 
@@ -329,6 +367,11 @@ impl WindowReport {
         let mut closed = std::mem::replace(self, next);
         (closed.end, closed.in_flight) = (end, in_flight);
         closed
+    }
+
+    /// Whether stamps like these were taken so far, or none at all.
+    pub(super) fn is_alike(&self, stamps: StampSources) -> bool {
+        self.stamps.is_empty() || self.stamps == stamps
     }
 
     /// Notes the path and the stamps of a probe's first reply.

@@ -351,10 +351,11 @@ const fn unit(ns: u64) -> (f64, &'static str) {
     }
 }
 
-const T4: [(StampSources, &str); 3] = [
+const T4: [(StampSources, &str); 4] = [
     (StampSources::T4_XDP, "xdp"),
     (StampSources::T4_TC, "tc"),
     (StampSources::T4_SOCKET, "socket"),
+    (StampSources::T4_USER, "user space"),
 ];
 const PEER: [(StampSources, &str); 4] = [
     (StampSources::PEER_XDP, "xdp"),

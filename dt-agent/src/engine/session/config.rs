@@ -17,6 +17,8 @@ pub struct SessionConfig {
     pub max_remembered: u32,
     /// The most records that [`super::Session::poll_record`] finds waiting; 0: no records are made.
     pub max_records: u32,
+    /// How often a window may be ended early because stamps come from elsewhere; see [`super::Session::poll_window`].
+    pub max_cuts: u32,
 }
 
 impl Default for SessionConfig {
@@ -29,6 +31,7 @@ impl Default for SessionConfig {
             memory_ns: 4_000_000_000,
             max_remembered: 65_536,
             max_records: 0,
+            max_cuts: 0,
         }
     }
 }

@@ -4,6 +4,8 @@ use std::collections::VecDeque;
 
 use dt_common::time::MonoNanos;
 
+use crate::engine::window::StampSources;
+
 /// What became of one probe. Decided once and never revised, so that the sums over all windows are exact.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[repr(u8)]
@@ -80,6 +82,8 @@ pub struct ProbeOutcome {
     pub hops_forward: Option<u8>,
     /// Routers on the way back; absent without a reply.
     pub hops_return: Option<u8>,
+    /// Where its stamps were taken; empty without a reply.
+    pub stamps: StampSources,
 }
 
 /// Records that wait to be fetched. Bounded: when nobody fetches them, the oldest are dropped.

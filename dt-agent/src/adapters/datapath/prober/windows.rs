@@ -88,6 +88,7 @@ impl Windows {
         path: Path,
         now: MonoNanos,
     ) {
+        self.keep_cut(slot, path, &mut session);
         let records = records(&mut session);
         self.batch.windows.push(PeerWindow {
             slot,
@@ -98,9 +99,22 @@ impl Windows {
         });
     }
 
+    /// Takes the windows that ended early; all records are the last one's, each knows its stamps.
+    fn keep_cut(&mut self, slot: Slot, path: Path, session: &mut Session) {
+        let cut = std::iter::from_fn(|| session.poll_window());
+        self.batch.windows.extend(cut.map(|report| PeerWindow {
+            slot,
+            path,
+            report,
+            records: Vec::new(),
+            last: false,
+        }));
+    }
+
     /// Closes all windows and hands them over.
     pub(super) fn close(&mut self, peers: &mut HashMap<u16, Entry>, now: MonoNanos) {
         for (slot, entry) in peers {
+            self.keep_cut(Slot(*slot), entry.path, &mut entry.session);
             let report = entry.session.take_window(now);
             let records = records(&mut entry.session);
             self.batch.windows.push(PeerWindow {
@@ -111,9 +125,7 @@ impl Windows {
                 last: false,
             });
         }
-        self.batch
-            .windows
-            .sort_unstable_by_key(|window| window.slot);
+        self.batch.windows.sort_by_key(|window| window.slot);
         self.batch.dropped = self.dropped;
         let batch = std::mem::take(&mut self.batch);
         if let Err(refused) = (self.sink)(batch) {

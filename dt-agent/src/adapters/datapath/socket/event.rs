@@ -90,7 +90,7 @@ pub(super) fn received(
         local_generation: arrival.clock.wire_generation(),
         reply_ttl: arrival.ttl,
         request_ttl: packet.sender_ttl,
-        flags: EventFlags::SOCKET,
+        flags: EventFlags::SOCKET | user_stamps(left, arrival.stamped),
         ..ReplyEvent::default()
     };
     Received {
@@ -103,6 +103,21 @@ pub(super) fn received(
         t4: StampSource::of(arrival.stamped),
         user_received: arrival.user_received,
     }
+}
+
+/// Which stamps had to be taken in user space.
+const fn user_stamps(left: Option<MonoNanos>, arrived: Option<MonoNanos>) -> u8 {
+    let t1 = if left.is_none() {
+        EventFlags::T1_USER
+    } else {
+        0
+    };
+    let t4 = if arrived.is_none() {
+        EventFlags::T4_USER
+    } else {
+        0
+    };
+    t1 | t4
 }
 
 fn with_tlv(event: ReplyEvent, tlv: &DtTlv) -> ReplyEvent {

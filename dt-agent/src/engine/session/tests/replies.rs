@@ -429,6 +429,12 @@ fn stamp_sources_are_named() {
             StampSources::PEER_SOCKET,
         ),
         (
+            tlv | EventFlags::SOCKET | EventFlags::T4_USER,
+            DtFlags::REFLECTOR_SOCKET,
+            StampSources::T4_USER,
+            StampSources::PEER_SOCKET,
+        ),
+        (
             EventFlags::XDP,
             0,
             StampSources::T4_XDP,
@@ -459,4 +465,96 @@ fn a_peer_without_an_error_bound_states_none() {
             .peer_error_bound_ns,
         None
     );
+}
+
+fn cutting_desk(max_cuts: u32) -> Desk {
+    Desk::new(SessionConfig {
+        max_cuts,
+        ..SessionConfig::default()
+    })
+}
+
+/// The reply as the socket datapath would have made it, with the kernel's stamps or with its own.
+fn by_socket(event: ReplyEvent, stamped_by_user: bool) -> ReplyEvent {
+    let user = EventFlags::T1_USER | EventFlags::T4_USER;
+    let flags = event.flags & EventFlags::TLV | EventFlags::SOCKET;
+    ReplyEvent {
+        flags: if stamped_by_user { flags | user } else { flags },
+        ..event
+    }
+}
+
+#[test]
+fn stamps_from_elsewhere_begin_a_new_window_and_every_window_adds_up() {
+    let mut desk = cutting_desk(4);
+    for (ms, by_user) in [(10, true), (20, false), (30, false), (40, true)] {
+        let seq = desk.send(ms);
+        let event = by_socket(desk.answer(seq), by_user);
+        desk.deliver(&event);
+    }
+    desk.send(50);
+    let mut windows: Vec<_> = std::iter::from_fn(|| desk.session.poll_window()).collect();
+    windows.push(desk.session.take_window(at(60)));
+    let of = |user| StampSources::of(&by_socket(desk_event(), user));
+    assert_eq!(
+        windows
+            .iter()
+            .map(|window| (window.stamps, window.counters.received))
+            .collect::<Vec<_>>(),
+        [(of(true), 1), (of(false), 2), (of(true), 1)]
+    );
+    let mut in_flight = 0;
+    for window in &windows {
+        assert!(window.start < window.end && !window.stamps.is_mixed());
+        assert_eq!(
+            u64::from(in_flight + window.counters.sent),
+            window.counters.outcomes() + u64::from(window.in_flight)
+        );
+        in_flight = window.in_flight;
+    }
+    assert!(windows.windows(2).all(|two| two[0].end == two[1].start));
+    let records = std::iter::from_fn(|| desk.session.poll_record());
+    assert_eq!(
+        records.map(|record| record.stamps).collect::<Vec<_>>(),
+        [true, false, false, true].map(of)
+    );
+}
+
+#[test]
+fn sources_that_take_turns_end_no_more_windows_than_allowed_and_are_then_called_mixed() {
+    let mut desk = cutting_desk(2);
+    for ms in 1..=10 {
+        let seq = desk.send(ms);
+        let event = by_socket(desk.answer(seq), ms % 2 == 0);
+        desk.deliver(&event);
+    }
+    let cut = std::iter::from_fn(|| desk.session.poll_window()).count();
+    let last = desk.session.take_window(at(20));
+    assert_eq!(cut, 2);
+    assert!(last.stamps.is_mixed());
+    assert_eq!(last.counters.received, 8);
+}
+
+#[test]
+fn replies_of_one_wake_up_end_at_most_one_window() {
+    let mut desk = cutting_desk(4);
+    let events: Vec<_> = (1..=5)
+        .map(|ms| {
+            let seq = desk.send(ms);
+            by_socket(desk.answer(seq), ms % 2 == 0)
+        })
+        .collect();
+    for event in &events {
+        desk.session.handle_reply(event, at(7));
+    }
+    let cut = std::iter::from_fn(|| desk.session.poll_window()).count();
+    assert_eq!(cut, 1);
+    assert!(desk.session.take_window(at(9)).stamps.is_mixed());
+}
+
+/// Any reply of an agent of ours.
+fn desk_event() -> ReplyEvent {
+    let mut desk = Desk::new(SessionConfig::default());
+    let seq = desk.send(0);
+    desk.answer(seq)
 }
