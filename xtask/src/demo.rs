@@ -12,6 +12,7 @@ mod json;
 mod live;
 mod options;
 mod ping;
+mod services;
 mod show;
 pub mod stage;
 mod stress;
@@ -40,7 +41,12 @@ pub use options::Options;
 pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     let (unix_ns, watch) = (clock::now_unix_ns(), Stopwatch::start());
     let json = options.json.as_deref().map(create).transpose()?;
-    setup::run(workspace, Group::Demo)?;
+    let group = if options.full {
+        Group::DemoFull
+    } else {
+        Group::Demo
+    };
+    setup::run(workspace, group)?;
     let built = build::run(workspace)?;
     eprintln!("{:<28} ready ({watch})", "set-up and build");
     let start = Start {
@@ -55,6 +61,9 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
             "{:<28} {} hosts as a {} ({watch})",
             "network namespaces", options.nodes, options.topology
         );
+        if options.full {
+            stage.start_services(workspace, &built.console)?;
+        }
         stage.start_agents(options, &built.agent)?;
         Show::new(options, &mut stage, &interrupt, start).run()
     });

@@ -13,6 +13,8 @@ use crate::clock::Stopwatch;
 
 /// Where the picture is drawn.
 pub struct Screen {
+    /// Somebody else draws.
+    dark: bool,
     terminal: bool,
     colour: bool,
     drawn_lines: usize,
@@ -34,6 +36,7 @@ impl Screen {
         let terminal = io::stdout().is_terminal();
         let colour = terminal && env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
         Self {
+            dark: false,
             terminal,
             colour,
             drawn_lines: 0,
@@ -42,8 +45,19 @@ impl Screen {
         }
     }
 
+    /// Nothing to be seen on it: somebody else draws.
+    pub fn dark() -> Self {
+        Self {
+            dark: true,
+            ..Self::new()
+        }
+    }
+
     /// Shows the scene, if it is time to.
     pub fn show(&mut self, scene: &Scene<'_>) {
+        if self.dark {
+            return;
+        }
         let text = if self.terminal {
             self.redrawn(&matrix(scene, self.colour))
         } else if self.watch.elapsed().as_secs() >= self.next_line_s {

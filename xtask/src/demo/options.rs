@@ -8,6 +8,7 @@ use dt_feed::proto;
 
 /// Flags of `cargo xtask demo`.
 #[derive(Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each of them is a flag")]
 pub struct Options {
     /// Hosts, each a network namespace with an agent of its own, 2 to 16
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = value_parser!(u16).range(2..=16))]
@@ -28,6 +29,10 @@ pub struct Options {
     /// How the hosts are joined: every two by a cable, or all on one switch
     #[arg(long, value_enum, default_value_t = Topology::Mesh)]
     pub topology: Topology,
+
+    /// With a real ZooKeeper for finding each other and a real Kafka broker for what was measured, read from the topic
+    #[arg(long, conflicts_with = "keep_feed")]
+    pub full: bool,
 
     /// Probe by IPv6 instead of IPv4
     #[arg(long)]

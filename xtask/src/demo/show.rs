@@ -52,6 +52,11 @@ impl<'a> Show<'a> {
         start: Start,
     ) -> Self {
         let feed = Feed::follow(stage.feed_dirs());
+        let screen = if stage.is_drawn() {
+            Screen::dark()
+        } else {
+            Screen::new()
+        };
         let tally = Tally::default();
         Self {
             options,
@@ -60,7 +65,7 @@ impl<'a> Show<'a> {
             start,
             feed,
             tally,
-            screen: Screen::new(),
+            screen,
         }
     }
 
@@ -73,6 +78,7 @@ impl<'a> Show<'a> {
             eprintln!("interrupted: stopping the agents and clearing away what they have");
         }
         let mut faults = self.stage.stop_agents();
+        self.stage.finish_feed()?;
         self.feed.read_into(&mut self.tally)?;
         faults.extend(self.feed.faults());
         if self.interrupt.arrived() {

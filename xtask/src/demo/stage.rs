@@ -16,12 +16,15 @@ use serde::Serialize;
 
 use super::cpu;
 use super::options::{Options, Topology};
+use super::services::Services;
 use crate::build::Built;
+use crate::workspace::Workspace;
 
 /// Hosts, and once they are started the agents on them.
 pub struct Stage {
     // In the order of removal: who uses a thing goes before it.
     agents: Vec<Agent>,
+    services: Option<Services>,
     _switch: Option<LabObject>,
     feed: PathBuf,
     lab: Lab,
@@ -52,10 +55,27 @@ impl Stage {
         };
         Ok(Self {
             agents: Vec::new(),
+            services: None,
             _switch: switch,
             feed,
             lab,
         })
+    }
+
+    /// Starts the servers that the agents will use, and whoever reads there.
+    pub fn start_services(&mut self, workspace: &Workspace, console: &Path) -> Result<()> {
+        self.services = Some(Services::start(&mut self.lab, workspace, console)?);
+        Ok(())
+    }
+
+    /// Whether somebody else draws the live picture.
+    pub fn is_drawn(&self) -> bool {
+        self.services.as_ref().is_some_and(Services::draws)
+    }
+
+    /// After the agents have ended: sees to it that all of the feed can be read.
+    pub fn finish_feed(&mut self) -> Result<()> {
+        self.services.as_mut().map_or(Ok(()), Services::finish)
     }
 
     /// Starts an agent on every host.
@@ -74,6 +94,9 @@ impl Stage {
 
     /// Where each agent writes its feed.
     pub fn feed_dirs(&self) -> Vec<PathBuf> {
+        if let Some(services) = &self.services {
+            return services.feed_dirs();
+        }
         self.lab
             .hosts()
             .iter()
@@ -141,9 +164,22 @@ impl Stage {
             command.env_remove(name);
         }
         command
-            .args(["run", "--node", host.name()])
-            .arg(format!("--discovery=file:{}", peers.display()))
-            .arg(format!("--feed=file:{}", self.feed_dir(host).display()))
+            .env_remove("ZOOKEEPER_SERVERS")
+            .env_remove("KAFKA_BOOTSTRAP_SERVERS")
+            .args(["run", "--node", host.name()]);
+        if let Some(services) = &self.services {
+            let (zone, rack) = labels(&self.lab.hosts(), host.name());
+            command
+                .args(services.flags())
+                .arg(format!("--address={}", host.ipv4()))
+                .arg(format!("--address={}", host.ipv6()))
+                .args([format!("--zone={zone}"), format!("--rack={rack}")]);
+        } else {
+            command
+                .arg(format!("--discovery=file:{}", peers.display()))
+                .arg(format!("--feed=file:{}", self.feed_dir(host).display()));
+        }
+        command
             .arg(format!("--rate={}", options.rate))
             .args(["--window=1s", &format!("--compare-every={COMPARE_EVERY}")])
             .arg(format!("--mode={}", options.mode))
@@ -194,19 +230,29 @@ fn new_directory(path: &Path) -> Result<PathBuf> {
 
 /// The members as `--discovery` reads them.
 fn peers_file(hosts: &[&Host]) -> Result<String> {
-    let member = |(index, host): (usize, &&Host)| Member {
-        name: host.name().to_owned(),
-        addresses: [host.ipv4().to_string(), host.ipv6().to_string()],
-        // Two zones, and racks of two hosts, so that the labels say something.
-        zone: if index < hosts.len().div_ceil(2) {
-            "z1"
-        } else {
-            "z2"
-        },
-        rack: format!("r{}", index / 2 + 1),
+    let member = |host: &&Host| {
+        let (zone, rack) = labels(hosts, host.name());
+        Member {
+            name: host.name().to_owned(),
+            addresses: [host.ipv4().to_string(), host.ipv6().to_string()],
+            zone,
+            rack,
+        }
     };
-    let peer = hosts.iter().enumerate().map(member).collect();
+    let peer = hosts.iter().map(member).collect();
     toml::to_string(&Members { peer }).context("the members cannot be written as TOML")
+}
+
+/// Two zones, and racks of two hosts, so that the labels say something.
+fn labels(hosts: &[&Host], name: &str) -> (&'static str, String) {
+    let index = hosts.iter().position(|host| host.name() == name);
+    let index = index.unwrap_or_default();
+    let zone = if index < hosts.len().div_ceil(2) {
+        "z1"
+    } else {
+        "z2"
+    };
+    (zone, format!("r{}", index / 2 + 1))
 }
 
 #[derive(Serialize)]

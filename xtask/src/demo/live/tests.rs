@@ -83,6 +83,7 @@ fn loss_is_red_and_slow_is_yellow() {
 #[test]
 fn a_picture_is_drawn_over_the_one_before() {
     let mut screen = Screen {
+        dark: false,
         terminal: true,
         colour: false,
         drawn_lines: 0,
