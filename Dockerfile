@@ -1,0 +1,34 @@
+# The image of dt-agent and dt-console: built from source in one stage, without compilers in the other.
+#
+#   docker build -t distributed-trace .
+#
+# Good for BuildKit and for the builder before it. Behind a proxy or a mirror give base images that know it, with their
+# certificates and a config.toml in CARGO_HOME: --build-arg DT_BUILD_IMAGE=… --build-arg DT_BASE_IMAGE=…
+ARG DT_BUILD_IMAGE=rust:1.95.0-slim-bookworm
+ARG DT_BASE_IMAGE=debian:12.11-slim
+
+FROM ${DT_BUILD_IMAGE} AS build
+WORKDIR /src
+# What `cargo xtask setup --for build` installs, in layers that outlive a change of the source; a test compares them.
+RUN apt-get update && apt-get install -y --no-install-recommends \
+        cmake g++ make pkg-config libssl-dev libcurl4-openssl-dev zlib1g-dev \
+        llvm-22-dev libpolly-22-dev libzstd-dev \
+    && rm -rf /var/lib/apt/lists/*
+COPY rust-toolchain.toml ./
+RUN rustup component add rust-src
+RUN LLVM_PREFIX=/usr/lib/llvm-22 cargo install bpf-linker --version 0.13.0 --locked \
+        --no-default-features --features llvm-22 --target-dir /tmp/bpf-linker \
+    && rm -rf /tmp/bpf-linker
+COPY . .
+RUN cargo xtask build && strip target/release/dt-agent target/release/dt-console
+
+FROM ${DT_BASE_IMAGE}
+# A base that has both already needs no network.
+RUN dpkg --status ca-certificates libssl3 >/dev/null 2>&1 \
+    || { apt-get update && apt-get install -y --no-install-recommends ca-certificates libssl3 \
+    && rm -rf /var/lib/apt/lists/*; }
+COPY --from=build /src/target/release/dt-agent /src/target/release/dt-console /usr/local/bin/
+# Identity, spool and, without Kafka, the feed.
+VOLUME /var/lib/distributed-trace
+ENTRYPOINT ["dt-agent"]
+CMD ["run"]
