@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::ops::Bound;
 
 use crate::adapters::datapath::prober::Path;
 use crate::adapters::net::{Link, Net, NetError};
@@ -46,6 +47,17 @@ pub(super) fn way_to(
     }))
 }
 
+/// Peers without an interface, at most so many: those behind `after`, then from the first on.
+pub(super) fn next_homeless(places: &Places, after: Option<Slot>, most: usize) -> Vec<Slot> {
+    let homeless = |(slot, place): (&Slot, &Place)| place.interface.is_none().then_some(*slot);
+    let behind = after.map_or(Bound::Unbounded, Bound::Excluded);
+    let rest = places
+        .range((behind, Bound::Unbounded))
+        .filter_map(homeless);
+    let first = after.map(|last| places.range(..=last).filter_map(homeless));
+    rest.chain(first.into_iter().flatten()).take(most).collect()
+}
+
 /// The way that probes take on a rung.
 pub(super) const fn path_of(mode: Option<Mode>) -> Path {
     match mode {
@@ -64,4 +76,42 @@ pub(super) fn silent_interfaces(places: &Places, silent: &BTreeSet<Slot>) -> BTr
         }
     }
     interfaces
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::mesh::{Labels, MemberState};
+
+    fn places(homeless: &[u16], housed: &[u16]) -> Places {
+        let place = |interface: Option<&str>| Place {
+            peer: Peer {
+                name: "n".into(),
+                address: IpAddr::from([10, 0, 0, 1]),
+                port: 862,
+                labels: Labels::default(),
+                state: MemberState::Unsaid,
+            },
+            interface: interface.map(Into::into),
+            path: Path::Socket,
+            joined: true,
+        };
+        let lost = homeless.iter().map(|slot| (Slot(*slot), place(None)));
+        let found = housed.iter().map(|slot| (Slot(*slot), place(Some("eth0"))));
+        lost.chain(found).collect()
+    }
+
+    #[test]
+    fn peers_without_a_route_are_looked_for_in_turn() {
+        let places = places(&[2, 3, 5, 9], &[1, 4, 7]);
+        let next = |after: Option<u16>, most| {
+            let found = next_homeless(&places, after.map(Slot), most);
+            found.iter().map(|slot| slot.0).collect::<Vec<_>>()
+        };
+        assert_eq!(next(None, 3), [2, 3, 5]);
+        assert_eq!(next(Some(5), 3), [9, 2, 3]);
+        assert_eq!(next(Some(9), 9), [2, 3, 5, 9]);
+        assert_eq!(next(Some(3), 9), [5, 9, 2, 3]);
+        assert_eq!(next_homeless(&Places::new(), Some(Slot(3)), 9), []);
+    }
 }

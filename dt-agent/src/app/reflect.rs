@@ -9,9 +9,12 @@ use anyhow::Context as _;
 use dt_common::ABI_VERSION;
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::peers::path_of;
 use super::station::{self, Ground, StationSettings};
 use crate::adapters::clock;
 use crate::adapters::datapath::ebpf::{InterfaceStatus, Node, NodePins};
+use crate::adapters::datapath::prober::Path;
+use crate::adapters::datapath::socket::SocketReflector;
 use crate::adapters::net::{Link, Net};
 use crate::config::{ReflectConfig, SourcePorts};
 use crate::engine::ladder::{Mode, ModeRequest};
@@ -48,7 +51,7 @@ async fn serve(config: ReflectConfig) -> anyhow::Result<()> {
     }
     let settings = station_settings(&config);
     let Ground { kernel, clock } = station::prepare(&settings)?;
-    let reflector = station::start_reflector(&settings, &locals, &clock.clock())?;
+    let reflector = station::start_reflector(&settings, &locals, &clock.clock(), kernel.is_some())?;
     reflector.set_allowed(station::allow_list(&[], &config.allow));
     let Some((mut node, _ring)) = kernel else {
         println!("Answering on {} in mode socket.", listed(&locals));
@@ -58,7 +61,7 @@ async fn serve(config: ReflectConfig) -> anyhow::Result<()> {
     node.set_locals(&locals)?;
     node.set_allowed(&[], &config.allow)?;
     let answered = tokio::select! {
-        result = answer(&mut node, &mut net, &links, &config) => result,
+        result = answer(&mut node, &reflector, &mut net, &links, &config) => result,
         _ = stop.recv() => Ok(()),
         _ = interrupt.recv() => Ok(()),
     };
@@ -69,6 +72,7 @@ async fn serve(config: ReflectConfig) -> anyhow::Result<()> {
 /// Keeps the lease and lets the ladders work, saying each change.
 async fn answer(
     node: &mut Node,
+    reflector: &SocketReflector,
     net: &mut Net,
     links: &[Link],
     config: &ReflectConfig,
@@ -90,6 +94,8 @@ async fn answer(
                 say(one, config)?;
             }
             say_maps(config)?;
+            let by_socket = |one: &InterfaceStatus| path_of(one.mode) == Path::Socket;
+            reflector.stamp_arrivals(status.iter().any(by_socket));
             said = status;
         }
     }

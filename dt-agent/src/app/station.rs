@@ -128,16 +128,17 @@ pub(super) fn open_paths(
     let kernel = ring
         .map(|ring| KernelPath::open(&options, ring, clock.clone(), compare))
         .transpose()?;
-    if kernel.is_some() {
+    if let Some(kernel) = kernel {
         // The configured ports are the programs': an interface without them sends from others.
         options.ports = vec![0; options.ports.len()];
         options.mark = None;
+        return Ok(Paths::with_spare(kernel, options, clock.clone()));
     }
     let socket = SocketPath::open(&options, clock.clone())?;
-    Ok(Paths::new(kernel, Some(socket)))
+    Ok(Paths::new(None, Some(socket)))
 }
 
-/// Starts answering from user space: everything in `socket` mode, else what the programs pass up.
+/// Starts answering from user space: everything in `socket` mode, or beside programs what they pass up.
 ///
 /// # Errors
 /// The port is taken, or needs a privilege.
@@ -145,6 +146,7 @@ pub(super) fn start_reflector(
     settings: &StationSettings<'_>,
     locals: &[IpAddr],
     clock: &SharedClock,
+    beside_programs: bool,
 ) -> anyhow::Result<SocketReflector> {
     let rate = |pps: u32| Rate {
         interval_ns: 1_000_000_000_u64.checked_div(pps.into()).unwrap_or(0),
@@ -165,7 +167,11 @@ pub(super) fn start_reflector(
         },
         random: Random::new(settings.seed.rotate_left(17)),
     };
-    Ok(SocketReflector::start(&options, clock.clone())?)
+    Ok(if beside_programs {
+        SocketReflector::start_beside_programs(&options, clock.clone())?
+    } else {
+        SocketReflector::start(&options, clock.clone())?
+    })
 }
 
 /// The allow-list of the user-space reflector; who finds no room is not answered there, and that is said.

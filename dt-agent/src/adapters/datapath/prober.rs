@@ -5,6 +5,7 @@
 //! replies are read before the time is told, or a reply that is already here would count as missing.
 
 mod compare;
+mod demand;
 mod paths;
 mod windows;
 
@@ -20,6 +21,7 @@ use dt_common::time::MonoNanos;
 use dt_common::wire::DtFlags;
 
 use self::compare::Comparisons;
+use self::demand::{Advice, Demand};
 pub use self::paths::{KernelPath, Path, Paths, SocketPath};
 pub use self::windows::{PeerWindow, WindowBatch, WindowSink};
 use super::socket::{Probe, SendFailure, SendReport, Target};
@@ -154,6 +156,7 @@ struct Worker {
     schedule: Schedule,
     peers: HashMap<u16, Entry>,
     comparisons: Comparisons,
+    demand: Demand,
     random: Random,
     sweep_at: MonoNanos,
     /// The collector's totals that wait until the replies before them were read.
@@ -190,6 +193,7 @@ impl Worker {
             schedule,
             peers: HashMap::new(),
             comparisons: Comparisons::default(),
+            demand: Demand::new(nanos(settings.deadline).saturating_add(SETTLE_NS)),
             random,
             sweep_at: now,
             counts: Vec::new(),
@@ -202,6 +206,7 @@ impl Worker {
     fn work(mut self, orders: &Receiver<Order>) {
         while self.obey(orders) {
             let now = clock::now();
+            self.fit_ways(now);
             self.receive(now);
             self.take_counts(now);
             self.send_due(clock::now());
@@ -232,6 +237,7 @@ impl Worker {
             Order::Join { slot, target, path } => self.join(slot, target, path, now),
             Order::Via { slot, path } => {
                 if let Some(entry) = self.peers.get_mut(&slot.0) {
+                    self.demand.handle_way(Some(entry.path), Some(path), now);
                     entry.path = path;
                 }
             }
@@ -239,6 +245,7 @@ impl Worker {
                 self.schedule.remove(slot);
                 self.paths.remove_target(slot.0);
                 if let Some(mut entry) = self.peers.remove(&slot.0) {
+                    self.demand.handle_way(Some(entry.path), None, now);
                     entry.session.handle_peer_gone(now);
                     self.windows.keep_last(slot, entry.session, entry.path, now);
                 }
@@ -265,8 +272,24 @@ impl Worker {
         }
         let mut session = Session::new(&self.session_config, sender_epoch, now);
         session.handle_local_counts(0, 0, now);
-        self.peers.insert(slot.0, Entry { session, path });
+        let before = self.peers.insert(slot.0, Entry { session, path });
+        let before = before.map(|entry| entry.path);
+        self.demand.handle_way(before, Some(path), now);
         self.schedule.add(slot, self.settings.rate, now);
+    }
+
+    /// Opens the way through sockets for the first peer that needs it, and closes it behind the last one.
+    fn fit_ways(&mut self, now: MonoNanos) {
+        match self.demand.advise(self.paths.socket.is_some(), now) {
+            Advice::Open => {
+                if let Err(error) = self.paths.open_spare() {
+                    self.demand.handle_failure(now);
+                    tracing::error!(%error, "Peers that the programs do not reach are not probed.");
+                }
+            }
+            Advice::Close => self.paths.close_spare(),
+            Advice::Keep => {}
+        }
     }
 
     fn receive(&mut self, now: MonoNanos) {
@@ -414,6 +437,8 @@ fn nanos(duration: Duration) -> u64 {
 const SWEEP_NS: u64 = 20_000_000;
 /// A clean stop takes two seconds in all.
 const LONGEST_FINISH_NS: u64 = 1_200_000_000;
+/// How much later than the deadline the reply to a probe still counts, see `SessionConfig::settle_ns`; with some room.
+const SETTLE_NS: u64 = 1_000_000_000;
 const FINISH_STEP: Duration = Duration::from_millis(2);
 /// Windows of a peer that may end early in the time of one, because stamps come from elsewhere.
 const MAX_CUTS: u32 = 4;

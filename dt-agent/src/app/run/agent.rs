@@ -30,10 +30,14 @@ pub(super) struct Agent {
     locals: Vec<IpAddr>,
     mesh: Mesh,
     places: Places,
+    /// The last peer without a route that was looked for.
+    homeless_after: Option<Slot>,
     node: Option<Node>,
     net: Net,
     prober: Prober,
     reflector: Option<SocketReflector>,
+    /// Requests come in beside the programs, and the kernel says when.
+    stamps_arrivals: bool,
     reporter: Reporter,
     publisher: Feed,
     windows: Receiver<WindowBatch>,
@@ -95,9 +99,12 @@ impl Agent {
         let mut agent = Self {
             reporter: Reporter::new(&own, start_id, config.dscp, config.payload_bytes, shared),
             config: config.clone(),
+            // Without programs the reflector always does, and nothing ever changes that.
+            stamps_arrivals: node.is_none(),
             locals,
             mesh,
             places: Places::new(),
+            homeless_after: None,
             node,
             net: Net::open()?,
             prober,
@@ -131,6 +138,9 @@ impl Agent {
             self.doubt_silent(&closed);
         }
         self.look_after_datapath()?;
+        if self.due.every(LINKS) {
+            self.place_homeless()?;
+        }
         self.settle_peers()
     }
 
@@ -193,6 +203,34 @@ impl Agent {
         }
         if let Some(reflector) = &self.reflector {
             reflector.set_allowed(station::allow_list(&members, &self.config.allow));
+        }
+        Ok(())
+    }
+
+    /// Finds the interfaces to peers that had no route, as far as there is one now; some of them at a time.
+    fn place_homeless(&mut self) -> anyhow::Result<()> {
+        let Some(node) = &mut self.node else {
+            // Sockets need no interface: the kernel looks for a route at each probe.
+            return Ok(());
+        };
+        let homeless = peers::next_homeless(&self.places, self.homeless_after, ROUTES_AT_ONCE);
+        self.homeless_after = homeless.last().copied();
+        if homeless.is_empty() {
+            return Ok(());
+        }
+        let links = self.net.links()?;
+        for slot in homeless {
+            let Some(place) = self.places.get_mut(&slot) else {
+                continue;
+            };
+            let (net, wanted) = (&mut self.net, &self.config.interfaces);
+            let Ok(Some(way)) = peers::way_to(net, &links, wanted, place.peer.address) else {
+                continue;
+            };
+            let (peer, interface) = (&place.peer.name, &way.link.name);
+            tracing::info!(%peer, %interface, "There is a way to this peer now.");
+            node.use_interface(&way.link, Some(way.next_hop), clock::now());
+            place.interface = Some(way.link.name);
         }
         Ok(())
     }
@@ -305,7 +343,20 @@ impl Agent {
             }
             place.path = path;
         }
+        self.fit_reflector();
         Ok(())
+    }
+
+    /// Where peers are probed by sockets, they are answered by one: then it matters when their requests came.
+    fn fit_reflector(&mut self) {
+        let by_socket = |place: &Place| place.joined && place.path == Path::Socket;
+        let needed = self.node.is_none() || self.places.values().any(by_socket);
+        if needed != self.stamps_arrivals
+            && let Some(reflector) = &self.reflector
+        {
+            reflector.stamp_arrivals(needed);
+            self.stamps_arrivals = needed;
+        }
     }
 
     async fn publish(&mut self, closed: &WindowBatch) {
@@ -394,7 +445,7 @@ fn start_reflector(
     clock: &SharedClock,
     beside_programs: bool,
 ) -> anyhow::Result<Option<SocketReflector>> {
-    match station::start_reflector(settings, locals, clock) {
+    match station::start_reflector(settings, locals, clock, beside_programs) {
         Ok(reflector) => Ok(Some(reflector)),
         Err(error) if beside_programs => {
             tracing::warn!("Requests that the programs pass up are not answered: {error:#}");
@@ -462,6 +513,8 @@ fn ticks() -> Interval {
 const TICK: Duration = Duration::from_millis(20);
 const COUNTS: Duration = Duration::from_millis(100);
 const LINKS: Duration = Duration::from_secs(1);
+/// Routes that are asked for in one look; each is a system call.
+const ROUTES_AT_ONCE: usize = 64;
 /// How long peers wait for the first proof; a little more than it may take.
 const PATIENCE_NS: u64 = 3_500_000_000;
 /// Batches that wait for the feed; more are counted as dropped.

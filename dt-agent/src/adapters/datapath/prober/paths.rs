@@ -111,6 +111,9 @@ pub enum PathError {
     /// Nobody can listen.
     #[error(transparent)]
     Collector(#[from] CollectorError),
+    /// A target cannot be reached.
+    #[error(transparent)]
+    Target(#[from] TargetError),
 }
 
 /// The ways that are open.
@@ -120,6 +123,9 @@ pub struct Paths {
     pub kernel: Option<KernelPath>,
     /// Through sockets alone.
     pub socket: Option<SocketPath>,
+    /// How the way through sockets is opened when it is needed.
+    spare: Option<(SocketOptions, SharedClock)>,
+    targets: BTreeMap<u16, Target>,
     scratch: Vec<Received>,
 }
 
@@ -130,7 +136,40 @@ impl Paths {
         Self {
             kernel,
             socket,
-            scratch: Vec::new(),
+            ..Self::default()
+        }
+    }
+
+    /// The way through the programs; that through sockets is opened when it is needed, and closed when it is not.
+    ///
+    /// While a socket wants to know when datagrams came, the kernel reads the clock for every packet of the host.
+    #[must_use]
+    pub fn with_spare(kernel: KernelPath, spare: SocketOptions, clock: SharedClock) -> Self {
+        Self {
+            kernel: Some(kernel),
+            spare: Some((spare, clock)),
+            ..Self::default()
+        }
+    }
+
+    /// Opens the way through sockets, unless it is open or there is none.
+    ///
+    /// # Errors
+    /// A socket is not to be had, or cannot reach a target.
+    pub fn open_spare(&mut self) -> Result<(), PathError> {
+        let (Some((options, clock)), None) = (&self.spare, &self.socket) else {
+            return Ok(());
+        };
+        let mut socket = SocketPath::open(options, clock.clone())?;
+        socket.set_targets(&self.targets)?;
+        self.socket = Some(socket);
+        Ok(())
+    }
+
+    /// Closes the way through sockets, if it can be opened again. Replies that are on their way there are lost.
+    pub fn close_spare(&mut self) {
+        if self.spare.is_some() {
+            self.socket = None;
         }
     }
 
@@ -145,11 +184,13 @@ impl Paths {
         if let Some(socket) = &mut self.socket {
             socket.sockets.set_target(ssid, target)?;
         }
+        self.targets.insert(ssid, target);
         Ok(())
     }
 
     /// Forgets a target on every open way.
     pub fn remove_target(&mut self, ssid: u16) {
+        self.targets.remove(&ssid);
         if let Some(kernel) = &mut self.kernel {
             kernel.sockets.remove_target(ssid);
         }

@@ -115,13 +115,13 @@ impl ProbeSocket {
     /// The kernel takes a number for a datagram that it then fails to send, or not, depending on where it failed; after a
     /// failure nobody knows. `SOF_TIMESTAMPING_OPT_ID` restarts at zero when it is set anew.
     pub(super) fn restart_stamps(&self) -> nix::Result<()> {
-        // Without flights there are no stamps at all, see `stamp`.
+        // Without flights there are no stamps at all, see `stamp_arrivals`.
         let Some(mut flights) = self.flights() else {
             return Ok(());
         };
-        stamp(&self.fd, false)?;
+        stamp_arrivals(&self.fd, true)?;
         flights.restart();
-        stamp(&self.fd, true)
+        stamp_all(&self.fd)
     }
 }
 
@@ -247,19 +247,25 @@ fn configure_ipv6(fd: &OwnedFd, local: SocketAddr, options: UdpOptions) -> Resul
     )
 }
 
-/// Makes the kernel tell when each datagram came, and when each left where `sent` says so.
+/// Makes the kernel tell when each datagram came, or no longer.
 ///
 /// As long as any socket of the host wants to know when datagrams came, the kernel reads the clock for every packet that
 /// any interface receives: not to be asked for where a program stamps.
-pub(super) fn stamp(fd: &OwnedFd, sent: bool) -> nix::Result<()> {
-    let mut flags = TimestampingFlag::SOF_TIMESTAMPING_SOFTWARE
-        | TimestampingFlag::SOF_TIMESTAMPING_RX_SOFTWARE;
-    if sent {
-        flags |= TimestampingFlag::SOF_TIMESTAMPING_TX_SOFTWARE
-            | TimestampingFlag::SOF_TIMESTAMPING_OPT_ID
-            | TimestampingFlag::SOF_TIMESTAMPING_OPT_TSONLY;
-    }
+pub(super) fn stamp_arrivals(fd: &OwnedFd, on: bool) -> nix::Result<()> {
+    let flags = if on {
+        ARRIVALS
+    } else {
+        TimestampingFlag::empty()
+    };
     setsockopt(fd, sockopt::Timestamping, &flags)
+}
+
+/// The same, and when each datagram left.
+fn stamp_all(fd: &OwnedFd) -> nix::Result<()> {
+    let departures = TimestampingFlag::SOF_TIMESTAMPING_TX_SOFTWARE
+        | TimestampingFlag::SOF_TIMESTAMPING_OPT_ID
+        | TimestampingFlag::SOF_TIMESTAMPING_OPT_TSONLY;
+    setsockopt(fd, sockopt::Timestamping, &(ARRIVALS | departures))
 }
 
 pub(super) fn checked<T>(
@@ -273,6 +279,9 @@ pub(super) fn checked<T>(
         source: source.into(),
     })
 }
+
+const ARRIVALS: TimestampingFlag = TimestampingFlag::SOF_TIMESTAMPING_SOFTWARE
+    .union(TimestampingFlag::SOF_TIMESTAMPING_RX_SOFTWARE);
 
 /// Both sides start here, so that 255 less what arrives is the number of hops (RFC 8762 section 4.2.1).
 const TTL: u8 = 255;

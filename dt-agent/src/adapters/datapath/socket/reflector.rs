@@ -45,6 +45,7 @@ pub enum ReflectorError {
 pub struct SocketReflector {
     reflector: Arc<Mutex<Reflector>>,
     unsent: Arc<AtomicU64>,
+    sockets: Arc<[ReflectorSocket]>,
     locals: Vec<SocketAddr>,
     _worker: Worker,
 }
@@ -95,9 +96,19 @@ impl SocketReflector {
         Ok(Self {
             reflector,
             unsent,
+            sockets,
             locals,
             _worker: worker,
         })
+    }
+
+    /// From now on lets the kernel say when requests came, or not. Needed where no program answers, dear elsewhere.
+    pub fn stamp_arrivals(&self, on: bool) {
+        for socket in &*self.sockets {
+            if let Err(error) = open::stamp_arrivals(&socket.fd, on) {
+                tracing::warn!(local = %socket.local, %error, "Requests are stamped when they are read.");
+            }
+        }
     }
 
     /// The addresses it answers on, with the port.
@@ -140,7 +151,7 @@ impl ReflectorSocket {
         };
         let fd = open_udp(local, options)?;
         if kernel_stamps {
-            checked("SO_TIMESTAMPING", local, open::stamp(&fd, false))?;
+            checked("SO_TIMESTAMPING", local, open::stamp_arrivals(&fd, true))?;
         }
         let local = bound_to(&fd, local)?;
         Ok(Self { fd, local })
