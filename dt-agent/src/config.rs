@@ -25,7 +25,7 @@ pub use kafka::KafkaConfig;
 pub use ping::PingConfig;
 pub use raw::{Origin, Surroundings, Typed};
 pub use reflect::ReflectConfig;
-pub use run::{Detail, DiscoverySource, FeedTarget, RateLimits, RunConfig, SourcePorts};
+pub use run::{Detail, DiscoverySource, FeedTarget, RateLimits, Reloaded, RunConfig, SourcePorts};
 pub use tools::{DetachConfig, DetachTarget, DoctorConfig};
 pub use zookeeper::{LeaveConfig, SelfConfig, ZookeeperConfig};
 

@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use nix::sys::signal::{Signal, kill};
+use nix::sys::socket::{TimestampingFlag, getsockopt, sockopt};
 use nix::unistd::Pid;
+use rustix::process::{PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 
 use crate::wait;
 
@@ -48,6 +50,25 @@ impl Proc {
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// How many of its sockets want to know when datagrams come, for which the kernel stamps every packet of the host.
+    pub fn stamping_sockets(&self) -> Result<usize> {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        let process = pidfd_open(pid, PidfdFlags::empty())?;
+        let mut count = 0;
+        for entry in fs::read_dir(format!("/proc/{}/fd", self.pid()))? {
+            let name = entry?.file_name();
+            let number = name.to_string_lossy().parse()?;
+            // One that was closed meanwhile is no socket any more.
+            let Ok(fd) = pidfd_getfd(&process, number, PidfdGetfdFlags::empty()) else {
+                continue;
+            };
+            // Only sockets have options.
+            let flags = getsockopt(&fd, sockopt::Timestamping).unwrap_or(TimestampingFlag::empty());
+            count += usize::from(flags.contains(TimestampingFlag::SOF_TIMESTAMPING_RX_SOFTWARE));
+        }
+        Ok(count)
     }
 
     /// All it wrote so far.

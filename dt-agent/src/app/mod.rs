@@ -4,6 +4,7 @@ pub mod detach;
 mod discovery;
 pub mod doctor;
 pub mod leave;
+mod log;
 mod peers;
 pub mod ping;
 pub mod reflect;
@@ -11,7 +12,6 @@ mod report;
 pub mod run;
 mod station;
 
-use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use tracing::level_filters::LevelFilter;
@@ -26,7 +26,10 @@ use crate::config::{
 #[must_use]
 pub fn main(cli: &Cli) -> ExitCode {
     match cli {
-        Cli::Run(typed) => with(RunConfig::load(typed), |config| config.log, run::run),
+        Cli::Run(typed) => {
+            let read = || RunConfig::load(typed);
+            with(read(), |config| config.log, |config| run::run(config, read))
+        }
         Cli::Ping(typed) => with(PingConfig::load(typed), |config| config.log, ping::ping),
         Cli::Reflect(typed) => with(
             ReflectConfig::load(typed),
@@ -56,14 +59,7 @@ fn with<C>(
             return ExitCode::from(EXIT_USAGE);
         }
     };
-    // Results go to stdout, talk to stderr.
-    tracing_subscriber::fmt()
-        .with_max_level(level(&config))
-        .with_writer(std::io::stderr)
-        // In a file or a journal colours are noise that no search gets past.
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_target(false)
-        .init();
+    log::start(level(&config));
     command(config).unwrap_or_else(|error| {
         eprintln!("dt-agent: {error:#}");
         ExitCode::FAILURE

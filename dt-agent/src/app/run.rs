@@ -10,14 +10,17 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use self::agent::Agent;
 use super::discovery::Source;
-use crate::config::RunConfig;
+use crate::config::{ConfigError, RunConfig};
 use crate::ports::{Discovered, Discovery, DiscoveryError};
 
-/// Runs until SIGTERM or SIGINT.
+/// Runs until SIGTERM or SIGINT. `reread` reads the settings again, for SIGHUP.
 ///
 /// # Errors
 /// The agent cannot start, or its datapath fails for good.
-pub fn run(config: RunConfig) -> anyhow::Result<ExitCode> {
+pub fn run(
+    config: RunConfig,
+    reread: impl Fn() -> Result<RunConfig, ConfigError>,
+) -> anyhow::Result<ExitCode> {
     if config.print_config {
         print!("{}", config.to_toml());
         return Ok(ExitCode::SUCCESS);
@@ -25,11 +28,14 @@ pub fn run(config: RunConfig) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    runtime.block_on(serve(config))?;
+    runtime.block_on(serve(config, reread))?;
     Ok(ExitCode::SUCCESS)
 }
 
-async fn serve(config: RunConfig) -> anyhow::Result<()> {
+async fn serve(
+    config: RunConfig,
+    reread: impl Fn() -> Result<RunConfig, ConfigError>,
+) -> anyhow::Result<()> {
     let mut stop = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut reload = signal(SignalKind::hangup())?;
@@ -47,7 +53,13 @@ async fn serve(config: RunConfig) -> anyhow::Result<()> {
             biased; // Stop, then membership, then what time brings. Every branch is cancel safe.
             _ = stop.recv() => break,
             _ = interrupt.recv() => break,
-            _ = reload.recv() => discovery.reload(),
+            _ = reload.recv() => {
+                discovery.reload();
+                match reread() {
+                    Ok(newer) => agent.handle_settings(&newer)?,
+                    Err(error) => tracing::error!("The settings stay as they are: {error}"),
+                }
+            }
             change = discovery.next_change() => match change {
                 Ok(discovered) if discovered.told_to_leave => {
                     tracing::info!("This node was told to leave the mesh.");

@@ -467,7 +467,8 @@ Examples:
   dt-agent run --discovery file:peers.toml --kafka kafka-1:9092,kafka-2:9092
   dt-agent run --config agent.toml --print-config > effective.toml
 
-Signals: SIGTERM and SIGINT flush the feed and end within 2 s; SIGHUP reads the members again.
+Signals: SIGTERM and SIGINT flush the feed and end within 2 s; SIGHUP reads members and settings again:
+rate, allow and log change at once, and the log names what needs a restart.
 Programs stay attached and go on answering until the lease ends; `dt-agent detach` removes them at once.";
 
 const PING_EXAMPLES: &str = "\

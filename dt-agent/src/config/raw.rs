@@ -151,6 +151,16 @@ impl RawConfig {
             .collect()
     }
 
+    /// Takes these settings from `newer`, also where they are not set there.
+    pub(super) fn replace(&mut self, keys: &[&'static str], newer: &Self) {
+        for key in keys {
+            match newer.get(key) {
+                Some(value) => self.values.insert(key, value.clone()),
+                None => self.values.remove(key),
+            };
+        }
+    }
+
     fn take(&mut self, setting: &'static Setting, value: Option<RawValue>) {
         if let Some(value) = value {
             self.values.entry(setting.key).or_insert(value);

@@ -139,6 +139,15 @@ pub struct RateLimits {
     pub total_pps: u32,
 }
 
+/// What came of reading the settings again: keys of those that changed.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Reloaded {
+    /// In use now.
+    pub taken: Vec<&'static str>,
+    /// In use after a restart.
+    pub waiting: Vec<&'static str>,
+}
+
 impl RunConfig {
     /// Gathers and checks the settings of this process.
     ///
@@ -179,10 +188,21 @@ impl RunConfig {
         print::to_toml(&self.raw)
     }
 
-    /// Keys of the settings that have another value than in `other`, for a reload that can apply only some of them.
+    /// Keys of the settings that have another value than in `other`.
     #[must_use]
     pub fn differences(&self, other: &Self) -> Vec<&'static str> {
         self.raw.differences(&other.raw)
+    }
+
+    /// Takes from `newer` what can change while an agent runs: `rate`, `allow`, `log`. The rest stays as it is.
+    pub fn reload(&mut self, newer: &Self) -> Reloaded {
+        let changed = self.differences(newer);
+        let (taken, waiting) = changed.into_iter().partition(|key| LIVE.contains(key));
+        self.rate = newer.rate;
+        self.allow.clone_from(&newer.allow);
+        self.log = newer.log;
+        self.raw.replace(&LIVE, &newer.raw);
+        Reloaded { taken, waiting }
     }
 
     fn check(raw: &RawConfig) -> Result<Self, ConfigError> {
@@ -335,6 +355,8 @@ fn source_ports(text: &str) -> Result<SourcePorts, String> {
         })
 }
 
+/// Settings that can change while an agent runs; `RunConfig::reload` takes each of them over.
+const LIVE: [&str; 3] = ["rate", "allow", "log"];
 /// Reflectors refuse privileged source ports, so that they cannot be turned against each other.
 const FIRST_SOURCE_PORT: u16 = 1024;
 /// What surely is in the linear part of a frame: a page, less headroom, the kernel's own data and our headers.

@@ -516,6 +516,29 @@ fn a_reload_knows_what_is_different() {
     assert_eq!(one.differences(&one), [""; 0]);
 }
 
+#[test]
+fn a_reload_takes_what_can_change_and_names_what_cannot() {
+    let mut running = good(&[("rate", "1"), ("allow", "10.0.0.0/8"), ("dscp", "0")]);
+    let newer = good(&[
+        ("rate", "2"),
+        ("log", "debug"),
+        ("dscp", "7"),
+        ("window", "5s"),
+    ]);
+    let Reloaded { taken, waiting } = running.reload(&newer);
+    assert_eq!(taken, ["rate", "allow", "log"]);
+    assert_eq!(waiting, ["window", "dscp"]);
+    assert_eq!((running.rate, running.allow.len()), (2.0, 0));
+    assert_eq!(running.log, LevelFilter::DEBUG);
+    // What waits for a restart is in use no sooner, and is named as long as it waits.
+    assert_eq!(running.dscp, 0);
+    let again = running.reload(&newer);
+    assert_eq!(
+        (again.taken, again.waiting),
+        (vec![], vec!["window", "dscp"])
+    );
+}
+
 proptest! {
     #[test]
     fn the_printed_settings_can_be_fed_back(

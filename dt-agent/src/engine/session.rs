@@ -106,6 +106,11 @@ impl Session {
         session
     }
 
+    /// Goes on with other settings; whether records are made stays as it is.
+    pub fn handle_config(&mut self, config: &Arc<SessionConfig>) {
+        self.config = Arc::clone(config);
+    }
+
     /// The sequence number that the next probe will get.
     #[must_use]
     pub const fn next_seq(&self) -> u32 {

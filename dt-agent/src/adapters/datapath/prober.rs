@@ -69,6 +69,11 @@ pub enum Order {
         /// How probes get there from now on.
         path: Path,
     },
+    /// Probe all peers at another rate.
+    Rate {
+        /// Probes per second to each peer.
+        rate: f64,
+    },
     /// Probe it no more; its last window is closed with the others'.
     Leave {
         /// Its slot.
@@ -178,17 +183,10 @@ impl Worker {
             random.split(),
         );
         let now = clock::now();
-        let session_config = SessionConfig {
-            deadline_ns: nanos(settings.deadline),
-            interval_ns: (1e9 / settings.rate) as u64,
-            max_cuts: MAX_CUTS,
-            max_records: if settings.records { MAX_RECORDS } else { 0 },
-            ..SessionConfig::default()
-        };
         Self {
             settings,
             paths,
-            session_config: Arc::new(session_config),
+            session_config: Arc::new(session_config(&settings)),
             windows: windows::Windows::new(settings.window, sink, now),
             schedule,
             peers: HashMap::new(),
@@ -241,6 +239,7 @@ impl Worker {
                     entry.path = path;
                 }
             }
+            Order::Rate { rate } => self.change_rate(rate, now),
             Order::Leave { slot } => {
                 self.schedule.remove(slot);
                 self.paths.remove_target(slot.0);
@@ -276,6 +275,15 @@ impl Worker {
         let before = before.map(|entry| entry.path);
         self.demand.handle_way(before, Some(path), now);
         self.schedule.add(slot, self.settings.rate, now);
+    }
+
+    fn change_rate(&mut self, rate: f64, now: MonoNanos) {
+        self.settings.rate = rate;
+        self.session_config = Arc::new(session_config(&self.settings));
+        for (slot, entry) in &mut self.peers {
+            entry.session.handle_config(&self.session_config);
+            self.schedule.add(Slot(*slot), rate, now);
+        }
     }
 
     /// Opens the way through sockets for the first peer that needs it, and closes it behind the last one.
@@ -426,6 +434,16 @@ impl Worker {
                 .keep_last(Slot(slot), entry.session, entry.path, now);
         }
         self.windows.close(&mut self.peers, now);
+    }
+}
+
+fn session_config(settings: &ProberSettings) -> SessionConfig {
+    SessionConfig {
+        deadline_ns: nanos(settings.deadline),
+        interval_ns: (1e9 / settings.rate) as u64,
+        max_cuts: MAX_CUTS,
+        max_records: if settings.records { MAX_RECORDS } else { 0 },
+        ..SessionConfig::default()
     }
 }
 

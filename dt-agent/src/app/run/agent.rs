@@ -15,11 +15,12 @@ use crate::adapters::datapath::prober::{
 };
 use crate::adapters::datapath::socket::{SocketReflector, Target};
 use crate::adapters::net::Net;
+use crate::app::log;
 use crate::app::peers::{self, Place, Places};
 use crate::app::report::Reporter;
 use crate::app::run::feed::Feed;
 use crate::app::station::{self, Ground, StationSettings};
-use crate::config::{Detail, RunConfig};
+use crate::config::{Detail, Reloaded, RunConfig};
 use crate::engine::ladder::ModeRequest;
 use crate::engine::mesh::{Mesh, MeshSettings, Peer, PeerChange, Slot};
 use crate::ports::{Discovered, PublishError, Publisher};
@@ -156,6 +157,26 @@ impl Agent {
             tracing::error!(node = %own.name, "This node's addresses changed; restart the agent to use the new ones.");
         }
         self.take_changes(changes)
+    }
+
+    /// Takes those of the settings that can change while an agent runs, and names the others.
+    pub(super) fn handle_settings(&mut self, newer: &RunConfig) -> anyhow::Result<()> {
+        let Reloaded { taken, waiting } = self.config.reload(newer);
+        if !waiting.is_empty() {
+            let keys = waiting.join(", ");
+            tracing::warn!(%keys, "These settings changed and need a restart of the agent.");
+        }
+        if taken.is_empty() {
+            tracing::info!("The settings were read again; none of those in use changed.");
+            return Ok(());
+        }
+        log::set_level(self.config.log);
+        tracing::info!(keys = %taken.join(", "), "These settings changed and are in use now.");
+        let rate = self.config.rate;
+        if taken.contains(&"rate") {
+            self.prober.tell(Order::Rate { rate });
+        }
+        self.admit()
     }
 
     /// Sends no more, flushes, and leaves the programs to the next agent.

@@ -1,0 +1,31 @@
+//! What is told on standard error, and how much of it.
+
+use std::io::IsTerminal as _;
+use std::sync::OnceLock;
+
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{Registry, fmt, registry, reload};
+
+/// Starts telling. Results go to stdout, talk to stderr.
+pub(super) fn start(level: LevelFilter) {
+    let (filter, handle) = reload::Layer::new(level);
+    let words = fmt::layer()
+        .with_writer(std::io::stderr)
+        // In a file or a journal colours are noise that no search gets past.
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_target(false);
+    registry().with(filter).with(words).init();
+    // There is one log in a process, and this is called once.
+    let _ = LEVEL.set(handle);
+}
+
+/// Tells more or less from now on.
+pub(super) fn set_level(level: LevelFilter) {
+    if let Some(Err(error)) = LEVEL.get().map(|handle| handle.reload(level)) {
+        tracing::error!(%error, "The log keeps its level.");
+    }
+}
+
+static LEVEL: OnceLock<reload::Handle<LevelFilter, Registry>> = OnceLock::new();
