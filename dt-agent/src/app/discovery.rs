@@ -95,22 +95,25 @@ fn zookeeper_settings(config: &RunConfig) -> anyhow::Result<ZookeeperSettings> {
             },
             handover: config.handover,
         },
-        start_id: station::chance(),
+        seed: station::chance(),
     })
 }
 
-/// As told, or the first global address of each IP version on a link that may carry probes, in the order of the links.
+/// As told, or the first global address of each IP version on a link that may carry probes, in the order of the links; where
+/// these have none, that of the loopback, where routed hosts keep theirs.
 fn own_addresses(config: &RunConfig, links: &[Link], held: &[LinkAddress]) -> Vec<IpAddr> {
     if !config.own.addresses.is_empty() {
         return config.own.addresses.clone();
     }
     let may_carry = |link: &&Link| {
-        link.up
-            && !link.loopback
-            && (config.interfaces.is_empty() || config.interfaces.contains(&link.name))
+        link.up && (config.interfaces.is_empty() || config.interfaces.contains(&link.name))
     };
+    let (carrying, loopback) = links
+        .iter()
+        .filter(|link| link.loopback || may_carry(link))
+        .partition::<Vec<_>, _>(|link| !link.loopback);
     let mut addresses: Vec<IpAddr> = Vec::new();
-    for link in links.iter().filter(may_carry) {
+    for link in carrying.into_iter().chain(loopback) {
         for one in held.iter().filter(|one| one.link == link.index) {
             let known = addresses
                 .iter()

@@ -28,6 +28,8 @@ pub struct Registry {
     held: BTreeSet<String>,
     stop: bool,
     away_since: Option<MonoNanos>,
+    /// The service was out of reach for the whole grace period, and still is.
+    alone: bool,
     refused: BTreeMap<String, String>,
 }
 
@@ -99,6 +101,7 @@ impl Registry {
             held: BTreeSet::new(),
             stop: false,
             away_since: None,
+            alone: false,
             refused: BTreeMap::new(),
         }
     }
@@ -146,6 +149,25 @@ impl Registry {
         self.judge(now);
     }
 
+    /// Names of members that have no node now, and that are kept.
+    #[must_use]
+    pub fn missing(&self) -> Vec<String> {
+        let names = self.members.keys();
+        names
+            .filter(|name| !self.held.contains(*name))
+            .cloned()
+            .collect()
+    }
+
+    /// Takes that a host left for good while nobody listened; nothing if it is back, or is another one.
+    pub fn handle_left(&mut self, record: &Record) {
+        let known = self.members.get(&record.name);
+        let is_it = known.is_some_and(|known| known.record.identity == record.identity);
+        if record.announced == Announced::Left && is_it && !self.held.contains(&record.name) {
+            self.members.remove(&record.name);
+        }
+    }
+
     /// Whether the mesh's stop key is there.
     pub fn handle_stop(&mut self, stop: bool) {
         self.stop = stop;
@@ -158,32 +180,33 @@ impl Registry {
 
     /// Lets time pass; whether that changed the membership.
     pub fn handle_timeout(&mut self, now: MonoNanos) -> bool {
-        let before = self.membership(now);
+        let before = self.membership();
         self.age(now);
-        before != self.membership(now)
+        before != self.membership()
     }
 
-    /// When [`Self::handle_timeout`] is due next.
+    /// When [`Self::handle_timeout`] is due next; in the past if it is overdue.
     #[must_use]
-    pub fn poll_timeout(&self, now: MonoNanos) -> Option<MonoNanos> {
-        let ends = self
-            .members
-            .values()
-            .filter_map(|known| match known.presence {
-                Presence::Alive => None,
-                Presence::Restarting { until } | Presence::Failed { until } => Some(until),
-            });
-        ends.chain(self.grace_ends()).filter(|end| *end > now).min()
+    pub fn poll_timeout(&self) -> Option<MonoNanos> {
+        let end_of = |(name, known): (&String, &Known)| match known.presence {
+            Presence::Alive => None,
+            Presence::Restarting { until } => Some(until),
+            // Kept for as long as its node is there.
+            Presence::Failed { until } => (!self.held.contains(name)).then_some(until),
+        };
+        let ends = self.members.iter().filter_map(end_of);
+        let grace_ends = self.grace_ends().filter(|_| !self.alone);
+        ends.chain(grace_ends).min()
     }
 
     /// The mesh as it is to be probed, the oldest nodes first: who had an address first keeps it.
     #[must_use]
-    pub fn membership(&self, now: MonoNanos) -> Membership {
+    pub fn membership(&self) -> Membership {
         let mut order: Vec<_> = self.members.values().collect();
         order.sort_by_key(|known| known.created);
         Membership {
             members: order.into_iter().map(Known::member).collect(),
-            stop: self.stop || self.grace_ends().is_some_and(|end| end <= now),
+            stop: self.stop || self.alone,
         }
     }
 
@@ -304,6 +327,7 @@ impl Registry {
     }
 
     fn age(&mut self, now: MonoNanos) {
+        self.alone = self.grace_ends().is_some_and(|end| end <= now);
         let keep_failed_ns = self.settings.keep_failed_ns;
         let held = &self.held;
         self.members.retain(|name, known| {

@@ -1,12 +1,13 @@
 //! The membership from ZooKeeper: an ephemeral node per agent, and a watch on all of them.
 //!
-//! Below `ROOT/members` each running agent has one ephemeral node, named after its node and its start. A persistent
+//! Below `ROOT/members` each running agent has one ephemeral node, named after its node and its session. A persistent
 //! recursive watch says which ones changed; those are read a moment later, many with one request, so that a crowd of
 //! changes costs few reads. After each reconnection all are listed again, because changes meanwhile are not told. What it all
 //! means is decided in `engine::registry`. The hard fact: a session cannot be resumed by another process with this client
 //! library, so an agent that was started anew makes a new node beside its old one, and the identity in both says that they
 //! are one host.
 
+mod counts;
 mod identity;
 mod leave;
 mod link;
@@ -16,6 +17,7 @@ mod worker;
 
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -24,10 +26,13 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::engine::mesh::Labels;
 use crate::ports::{Discovered, Discovery, DiscoveryError};
 
+pub use counts::Tally;
 pub use identity::{IdentityError, Key};
 pub use leave::{LeaveError, leave};
+pub use link::LinkError;
 
-use worker::{Order, Worker};
+use counts::Counts;
+use worker::{Order, Outlets, Worker};
 
 /// How to take part in a mesh by ZooKeeper.
 #[derive(Clone, Debug)]
@@ -48,8 +53,8 @@ pub struct ZookeeperSettings {
     pub state_dir: PathBuf,
     /// What this node says of itself.
     pub own: OwnMember,
-    /// Drawn at this start.
-    pub start_id: u64,
+    /// Where its jitter begins, drawn at each start.
+    pub seed: u64,
 }
 
 /// What this node says of itself.
@@ -73,6 +78,7 @@ pub struct ZookeeperDiscovery {
     found: watch::Receiver<Option<Discovered>>,
     errors: mpsc::Receiver<DiscoveryError>,
     orders: mpsc::Sender<Order>,
+    counts: Arc<Counts>,
 }
 
 impl ZookeeperDiscovery {
@@ -90,13 +96,26 @@ impl ZookeeperDiscovery {
         let (found_sender, found) = watch::channel(None);
         let (error_sender, errors) = mpsc::channel(ERRORS);
         let (orders, order_receiver) = mpsc::channel(ORDERS);
-        let worker = Worker::new(settings, key, found_sender, error_sender, order_receiver);
+        let counts = Arc::new(Counts::default());
+        let outlets = Outlets {
+            found: found_sender,
+            errors: error_sender,
+            counts: Arc::clone(&counts),
+        };
+        let worker = Worker::new(settings, key, outlets, order_receiver);
         tokio::spawn(worker.run());
         Ok(Self {
             found,
             errors,
             orders,
+            counts,
         })
+    }
+
+    /// What it cost ZooKeeper so far.
+    #[must_use]
+    pub fn tally(&self) -> Tally {
+        self.counts.tally()
     }
 }
 

@@ -38,13 +38,13 @@ fn node(name: &str, host: u8, created: i64, announced: Announced) -> Sighting {
     }
 }
 
-fn states(registry: &Registry, now: MonoNanos) -> Vec<(String, MemberState)> {
-    let members = registry.membership(now).members.into_iter();
+fn states(registry: &Registry) -> Vec<(String, MemberState)> {
+    let members = registry.membership().members.into_iter();
     members.map(|member| (member.name, member.state)).collect()
 }
 
-fn state(registry: &Registry, now: MonoNanos) -> Option<MemberState> {
-    let found = states(registry, now);
+fn state(registry: &Registry) -> Option<MemberState> {
+    let found = states(registry);
     found
         .into_iter()
         .find(|(name, _)| name == "n1")
@@ -55,13 +55,13 @@ fn state(registry: &Registry, now: MonoNanos) -> Option<MemberState> {
 fn who_vanishes_without_a_word_has_failed_and_is_kept_for_ten_minutes() {
     let mut registry = registry();
     registry.handle_listing([node("n1", 1, 1, Announced::Alive)], false, at(0));
-    assert_eq!(state(&registry, at(0)), Some(MemberState::Alive));
+    assert_eq!(state(&registry), Some(MemberState::Alive));
     registry.handle_changes([], [String::from("n1:1")], at(10));
-    assert_eq!(state(&registry, at(10)), Some(MemberState::Failed));
-    assert_eq!(registry.poll_timeout(at(10)), Some(at(610)));
+    assert_eq!(state(&registry), Some(MemberState::Failed));
+    assert_eq!(registry.poll_timeout(), Some(at(610)));
     assert!(!registry.handle_timeout(at(609)));
     assert!(registry.handle_timeout(at(610)));
-    assert_eq!(state(&registry, at(610)), None);
+    assert_eq!(state(&registry), None);
 }
 
 #[test]
@@ -69,14 +69,14 @@ fn who_said_that_it_would_be_back_is_waited_for_and_then_has_failed() {
     let mut registry = registry();
     registry.handle_listing([node("n1", 1, 1, Announced::Alive)], false, at(0));
     registry.handle_changes([node("n1", 1, 1, Announced::Restarting)], [], at(10));
-    assert_eq!(state(&registry, at(10)), Some(MemberState::Restarting));
+    assert_eq!(state(&registry), Some(MemberState::Restarting));
     // Its session ends long before the hand-over does.
     registry.handle_changes([], [String::from("n1:1")], at(20));
-    assert_eq!(state(&registry, at(20)), Some(MemberState::Restarting));
+    assert_eq!(state(&registry), Some(MemberState::Restarting));
     registry.handle_timeout(at(190));
-    assert_eq!(state(&registry, at(190)), Some(MemberState::Failed));
+    assert_eq!(state(&registry), Some(MemberState::Failed));
     registry.handle_timeout(at(790));
-    assert_eq!(state(&registry, at(790)), None);
+    assert_eq!(state(&registry), None);
 }
 
 #[test]
@@ -85,12 +85,12 @@ fn who_comes_back_is_alive_beside_what_its_earlier_session_left() {
     registry.handle_listing([node("n1", 1, 1, Announced::Restarting)], false, at(0));
     registry.handle_changes([node("n1", 1, 5, Announced::Alive)], [], at(3));
     assert_eq!(
-        states(&registry, at(3)),
+        states(&registry),
         [(String::from("n1"), MemberState::Alive)]
     );
     registry.handle_changes([], [String::from("n1:1")], at(10));
     assert_eq!(
-        states(&registry, at(10)),
+        states(&registry),
         [(String::from("n1"), MemberState::Alive)]
     );
 }
@@ -100,11 +100,11 @@ fn who_left_is_gone_at_once_and_may_come_back() {
     let mut registry = registry();
     registry.handle_listing([node("n1", 1, 1, Announced::Alive)], false, at(0));
     registry.handle_changes([node("n1", 1, 1, Announced::Left)], [], at(1));
-    assert_eq!(state(&registry, at(1)), None);
+    assert_eq!(state(&registry), None);
     registry.handle_changes([], [String::from("n1:1")], at(11));
-    assert_eq!(state(&registry, at(11)), None);
+    assert_eq!(state(&registry), None);
     registry.handle_changes([node("n1", 1, 9, Announced::Alive)], [], at(12));
-    assert_eq!(state(&registry, at(12)), Some(MemberState::Alive));
+    assert_eq!(state(&registry), Some(MemberState::Alive));
 }
 
 #[test]
@@ -114,7 +114,7 @@ fn when_the_service_forgets_everybody_nobody_is_gone() {
     registry.handle_listing(all, false, at(0));
     registry.handle_away(at(1));
     registry.handle_listing([], false, at(40));
-    let failed = states(&registry, at(40));
+    let failed = states(&registry);
     assert_eq!(failed.len(), 50);
     assert!(
         failed
@@ -130,7 +130,7 @@ fn when_the_service_forgets_everybody_nobody_is_gone() {
         )
     });
     registry.handle_listing(again, false, at(41));
-    let alive = states(&registry, at(41));
+    let alive = states(&registry);
     assert!(alive.iter().all(|(_, state)| *state == MemberState::Alive));
     assert_eq!(alive.len(), 50);
 }
@@ -156,7 +156,7 @@ fn what_changed_while_nobody_listened_is_found_by_the_next_listing() {
         at(9),
     );
     assert_eq!(
-        states(&registry, at(9)),
+        states(&registry),
         [
             (String::from("n1"), MemberState::Failed),
             (String::from("n3"), MemberState::Alive)
@@ -165,26 +165,49 @@ fn what_changed_while_nobody_listened_is_found_by_the_next_listing() {
 }
 
 #[test]
+fn who_left_while_nobody_listened_is_no_member_and_who_came_back_is() {
+    let left = node("n1", 1, 9, Announced::Left).record.expect("a record");
+    let other_host = node("n1", 2, 9, Announced::Left).record.expect("a record");
+    let mut registry = registry();
+    registry.handle_listing([node("n1", 1, 1, Announced::Alive)], false, at(0));
+    registry.handle_left(&left);
+    assert_eq!(state(&registry), Some(MemberState::Alive));
+    assert!(registry.missing().is_empty());
+
+    registry.handle_listing([], false, at(1));
+    assert_eq!(registry.missing(), ["n1"]);
+    registry.handle_left(&other_host);
+    assert_eq!(state(&registry), Some(MemberState::Failed));
+    registry.handle_left(&left);
+    assert_eq!(state(&registry), None);
+    assert!(registry.missing().is_empty());
+}
+
+#[test]
 fn without_the_service_probing_goes_on_for_the_grace_period_and_then_stops() {
     let mut registry = registry();
     registry.handle_listing([node("n1", 1, 1, Announced::Alive)], false, at(0));
     registry.handle_away(at(10));
     registry.handle_away(at(200));
-    assert_eq!(registry.poll_timeout(at(200)), Some(at(310)));
-    assert!(!registry.membership(at(309)).stop);
-    assert!(registry.membership(at(310)).stop);
-    assert_eq!(state(&registry, at(310)), Some(MemberState::Alive));
+    assert_eq!(registry.poll_timeout(), Some(at(310)));
+    assert!(!registry.handle_timeout(at(309)));
+    assert!(!registry.membership().stop);
+    assert!(registry.handle_timeout(at(310)), "it is news");
+    assert!(registry.membership().stop);
+    assert!(!registry.handle_timeout(at(311)));
+    assert_eq!(registry.poll_timeout(), None);
+    assert_eq!(state(&registry), Some(MemberState::Alive));
     registry.handle_listing([node("n1", 1, 1, Announced::Alive)], false, at(400));
-    assert!(!registry.membership(at(400)).stop);
+    assert!(!registry.membership().stop);
 }
 
 #[test]
 fn the_stop_key_stops_the_mesh_and_its_end_lets_it_go_on() {
     let mut registry = registry();
     registry.handle_listing([], true, at(0));
-    assert!(registry.membership(at(0)).stop);
+    assert!(registry.membership().stop);
     registry.handle_stop(false);
-    assert!(!registry.membership(at(1)).stop);
+    assert!(!registry.membership().stop);
 }
 
 #[test]
@@ -198,7 +221,7 @@ fn the_first_host_keeps_a_name_and_the_second_is_named() {
         false,
         at(0),
     );
-    let members = registry.membership(at(0)).members;
+    let members = registry.membership().members;
     assert_eq!(members[0].addresses, [IpAddr::from([10, 0, 0, 1])]);
     let refused: Vec<_> = registry.refused().collect();
     assert_eq!(refused, [("n1:8", "another host is called n1 already")]);
@@ -240,7 +263,7 @@ fn who_had_an_address_first_comes_first_also_after_a_restart() {
     );
     registry.handle_changes([], [String::from("n1:1")], at(1));
     registry.handle_changes([node("n1", 1, 9, Announced::Alive)], [], at(2));
-    let names: Vec<_> = states(&registry, at(2))
+    let names: Vec<_> = states(&registry)
         .into_iter()
         .map(|(name, _)| name)
         .collect();
@@ -260,7 +283,7 @@ fn a_broken_node_is_named_and_harms_nobody() {
         registry.refused().collect::<Vec<_>>(),
         [("x:1", "it is not a record of an agent")]
     );
-    assert_eq!(state(&registry, at(0)), Some(MemberState::Alive));
+    assert_eq!(state(&registry), Some(MemberState::Alive));
 }
 
 #[test]
@@ -321,12 +344,14 @@ proptest! {
                 Op::Wait(more) => {
                     seconds += u64::from(more);
                     registry.handle_timeout(at(seconds));
+                    // What was due is done: nobody is woken again and again for it.
+                    prop_assert!(registry.poll_timeout().is_none_or(|due| due > at(seconds)));
                 }
             }
             let now = at(seconds);
-            let before = registry.membership(now).members;
+            let before = registry.membership().members;
             registry.handle_listing(service.values().cloned(), false, now);
-            prop_assert_eq!(&registry.membership(now).members, &before);
+            prop_assert_eq!(&registry.membership().members, &before);
             let mut names: Vec<_> = before.iter().map(|member| member.name.as_str()).collect();
             names.sort_unstable();
             names.dedup();

@@ -34,6 +34,12 @@ pub enum IdentityError {
         #[source]
         source: io::Error,
     },
+    /// No agent that finds others through ZooKeeper has ever run with this directory.
+    #[error("there is no identity in {}, so no agent of this host ever joined a mesh; is --state-dir right?", directory.display())]
+    Missing {
+        /// The directory.
+        directory: PathBuf,
+    },
     /// The file holds something else.
     #[error("{} does not hold an identity; remove it to begin anew under another one", path.display())]
     Broken {
@@ -64,6 +70,20 @@ impl Key {
             }
             Err(error) => Err(failed(error)),
         }
+    }
+
+    /// The identity that is kept in this directory.
+    ///
+    /// # Errors
+    ///
+    /// There is none, the directory cannot be used, or the file is broken.
+    pub fn find(state_dir: &Path) -> Result<Self, IdentityError> {
+        if state_dir.join(FILE).exists() {
+            return Self::load(state_dir);
+        }
+        Err(IdentityError::Missing {
+            directory: state_dir.to_owned(),
+        })
     }
 
     /// As ZooKeeper's scheme `digest` takes it.
@@ -134,6 +154,19 @@ mod tests {
             .permissions()
             .mode();
         assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[test]
+    fn none_is_drawn_for_a_host_that_only_wants_to_leave() {
+        let dir = tempfile::tempdir().expect("a directory");
+        assert!(matches!(
+            Key::find(dir.path()),
+            Err(IdentityError::Missing { .. })
+        ));
+        assert!(!dir.path().join(FILE).exists());
+        let drawn = Key::load(dir.path()).expect("it is drawn");
+        let found = Key::find(dir.path()).expect("it is found");
+        assert_eq!(drawn.identity, found.identity);
     }
 
     #[test]

@@ -64,24 +64,30 @@ pub(super) fn decode(bytes: &[u8], targets: &[IpNet]) -> Result<Record, String> 
     }
     let identity = <[u8; 16]>::try_from(said.identity.as_slice())
         .map_err(|_| String::from("its identity has not 16 bytes"))?;
-    let port = u16::try_from(said.port)
-        .ok()
-        .filter(|port| *port != 0)
-        .ok_or_else(|| format!("{} is not a UDP port", said.port))?;
     let announced = match said.state() {
         AgentState::Restarting => Announced::Restarting,
         AgentState::Left => Announced::Left,
         AgentState::Alive | AgentState::Unspecified => Announced::Alive,
     };
+    // Who left is not probed, so where it is matters no more.
+    let (addresses, port) = match announced {
+        Announced::Left => (Vec::new(), 0),
+        _ => (addresses(&said.addresses, targets)?, port(said.port)?),
+    };
     Ok(Record {
         identity: Identity(identity),
-        addresses: addresses(&said.addresses, targets)?,
+        addresses,
         port,
         announced,
         handover_ns: u64::from(said.handover_s.min(MAX_HANDOVER_S)) * NANOS,
         labels: labels(&said)?,
         name: said.node,
     })
+}
+
+fn port(said: u32) -> Result<u16, String> {
+    let port = u16::try_from(said).ok().filter(|port| *port != 0);
+    port.ok_or_else(|| format!("{said} is not a UDP port"))
 }
 
 fn addresses(said: &[Vec<u8>], targets: &[IpNet]) -> Result<Vec<IpAddr>, String> {
@@ -181,6 +187,17 @@ mod tests {
     #[test]
     fn what_was_said_is_understood() {
         assert_eq!(decode(&encode(&record()), &private()), Ok(record()));
+    }
+
+    #[test]
+    fn who_left_needs_no_address() {
+        let gone = Record {
+            announced: Announced::Left,
+            addresses: Vec::new(),
+            port: 0,
+            ..record()
+        };
+        assert_eq!(decode(&encode(&gone), &private()), Ok(gone));
     }
 
     #[test]

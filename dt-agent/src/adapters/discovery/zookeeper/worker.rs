@@ -1,16 +1,23 @@
 //! The one task that talks with ZooKeeper, from the first connection to the farewell.
 
+mod exchange;
+
 use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
-use zookeeper_client::{AddWatchMode, Client, Error, EventType, SessionState, WatchedEvent};
+use zookeeper_client::{
+    AddWatchMode, Client, Error, EventType, PersistentWatcher, SessionState, WatchedEvent,
+};
 
+use super::counts::Counts;
+use super::link::Session;
 use super::tree::{Tree, TreeError};
-use super::{Key, ZookeeperSettings, link, record};
+use super::{Key, ZookeeperSettings, record};
 use crate::adapters::clock;
 use crate::engine::mesh::{Member, MemberState};
 use crate::engine::random::Random;
@@ -28,6 +35,13 @@ pub(super) enum Order {
     Suspend(oneshot::Sender<()>),
 }
 
+/// Where it says what it found.
+pub(super) struct Outlets {
+    pub found: watch::Sender<Option<Discovered>>,
+    pub errors: mpsc::Sender<DiscoveryError>,
+    pub counts: Arc<Counts>,
+}
+
 /// Why it does not go on as it was.
 enum Halt {
     /// The agent ends.
@@ -40,24 +54,28 @@ enum Halt {
 
 #[expect(
     clippy::struct_excessive_bools,
-    reason = "four things that are due or not, in any combination"
+    reason = "things that are due or not, in any combination"
 )]
 pub(super) struct Worker {
     settings: ZookeeperSettings,
     key: Key,
     tree: Tree,
     registry: Registry,
-    found: watch::Sender<Option<Discovered>>,
-    errors: mpsc::Sender<DiscoveryError>,
+    outlets: Outlets,
     orders: mpsc::Receiver<Order>,
     random: Random,
-    /// Name of this agent's node below the members' directory.
+    /// Name of this agent's node below the members' directory. Of this session: an earlier one's node is not ours to keep.
     own_node: String,
     announced: bool,
     /// The node is to be made, for the first time or again.
     register: bool,
     list: bool,
+    /// The watch is to be set again.
+    rewatch: bool,
     look_at_stop: bool,
+    /// For how long a session is worth waiting for once it is disconnected.
+    ends_after: Duration,
+    give_up_at: Option<Instant>,
     changed: BTreeSet<String>,
     gone: BTreeSet<String>,
     /// When what changed is read.
@@ -69,8 +87,7 @@ impl Worker {
     pub fn new(
         settings: ZookeeperSettings,
         key: Key,
-        found: watch::Sender<Option<Discovered>>,
-        errors: mpsc::Sender<DiscoveryError>,
+        outlets: Outlets,
         orders: mpsc::Receiver<Order>,
     ) -> Self {
         let registry = Registry::new(RegistrySettings {
@@ -81,18 +98,20 @@ impl Worker {
         });
         Self {
             tree: Tree::new(&settings.root),
-            own_node: format!("{}:{:016x}", settings.own.name, settings.start_id),
-            random: Random::new(settings.start_id.rotate_left(9)),
+            own_node: String::new(),
+            random: Random::new(settings.seed.rotate_left(9)),
             settings,
             key,
             registry,
-            found,
-            errors,
+            outlets,
             orders,
             announced: false,
             register: false,
             list: false,
+            rewatch: false,
             look_at_stop: false,
+            ends_after: Duration::ZERO,
+            give_up_at: None,
             changed: BTreeSet::new(),
             gone: BTreeSet::new(),
             read_at: None,
@@ -104,14 +123,15 @@ impl Worker {
     pub async fn run(mut self) {
         loop {
             let halt = match self.connect().await {
-                Ok(client) => {
-                    let halt = match self.take_part(&client).await {
+                Ok(session) => {
+                    let halt = match self.take_part(&session).await {
                         Ok(never) => match never {},
                         Err(halt) => halt,
                     };
                     if let Halt::Stop(Some(_)) = &halt {
-                        self.say_farewell(&client).await;
+                        self.say_farewell(&session.client).await;
                     }
+                    self.give_up_at = None;
                     halt
                 }
                 Err(halt) => halt,
@@ -131,6 +151,7 @@ impl Worker {
                 Halt::Refused(reason) => {
                     let origin = self.settings.servers.clone();
                     let _ = self
+                        .outlets
                         .errors
                         .send(DiscoveryError::Refused { origin, reason })
                         .await;
@@ -141,17 +162,17 @@ impl Worker {
     }
 
     /// Tries until there is a session.
-    async fn connect(&mut self) -> Result<Client, Halt> {
+    async fn connect(&mut self) -> Result<Session, Halt> {
         loop {
             let (settings, key) = (self.settings.clone(), self.key.clone());
-            let attempt = async move { link::connect(&settings, &key).await };
+            let attempt = async move { Session::open(&settings, &key).await };
             match self.attend(attempt).await? {
-                Ok(client) => {
-                    let granted = client.session_timeout();
+                Ok(session) => {
+                    let granted = session.client.session_timeout();
                     if granted != self.settings.session {
                         tracing::warn!(asked = ?self.settings.session, ?granted, "ZooKeeper grants another session timeout.");
                     }
-                    return Ok(client);
+                    return Ok(session);
                 }
                 Err(error) => {
                     self.registry.handle_away(clock::now());
@@ -163,7 +184,9 @@ impl Worker {
         }
     }
 
-    async fn take_part(&mut self, client: &Client) -> Result<Infallible, Halt> {
+    async fn take_part(&mut self, session: &Session) -> Result<Infallible, Halt> {
+        let client = &session.client;
+        self.ends_after = session.ends_after();
         let (tree, auth) = (self.tree.clone(), self.settings.auth.clone());
         self.attend(tree.prepare(client, auth.as_deref()))
             .await?
@@ -171,9 +194,9 @@ impl Worker {
                 TreeError::Open { .. } => Halt::Refused(error.to_string()),
                 TreeError::Zookeeper(error) => lost(error),
             })?;
-        let watching = client.watch(tree.root(), AddWatchMode::PersistentRecursive);
-        let mut watcher = self.attend(watching).await?.map_err(lost)?;
-        self.complaint = None;
+        let mut watcher = self.watch(client).await?.map_err(lost)?;
+        self.note_reached();
+        self.own_node = format!("{}:{:016x}", self.settings.own.name, client.session_id().0);
         self.register = self.announced;
         self.list = true;
         self.read_at = Some(Instant::now());
@@ -187,10 +210,29 @@ impl Worker {
                 }
             };
             match self.attend_or_wake(next, true).await?.flatten() {
-                Some(event) => self.note(&event)?,
+                Some(event) => {
+                    self.outlets.counts.add_event();
+                    self.note(&event)?;
+                }
+                None if std::mem::take(&mut self.rewatch) => {
+                    // Before all is listed, so that nothing falls in between. The old one goes when the new one is there.
+                    match self.watch(client).await? {
+                        Ok(again) => {
+                            watcher = again;
+                            self.read(client).await?;
+                        }
+                        Err(error) => self.note_failure(error)?,
+                    }
+                }
                 None => self.read(client).await?,
             }
         }
+    }
+
+    async fn watch(&mut self, client: &Client) -> Result<Result<PersistentWatcher, Error>, Halt> {
+        let root = self.tree.root().to_owned();
+        let watching = client.watch(&root, AddWatchMode::PersistentRecursive);
+        self.attend(watching).await
     }
 
     /// What an event means for what is to be read.
@@ -225,12 +267,15 @@ impl Worker {
         match state {
             SessionState::Disconnected => {
                 self.registry.handle_away(clock::now());
+                let ends = Instant::now() + self.ends_after;
+                self.give_up_at.get_or_insert(ends);
                 self.complain("the connection is lost");
                 Ok(())
             }
             SessionState::SyncConnected | SessionState::ConnectedReadOnly => {
-                // Changes meanwhile were not told.
-                self.complaint = None;
+                // Changes meanwhile were not told, and the library does not set persistent watches again.
+                self.note_reached();
+                self.rewatch = true;
                 self.list = true;
                 let wait = self.jitter(Duration::ZERO, Duration::from_millis(500));
                 self.read_at = Some(Instant::now() + wait);
@@ -242,51 +287,6 @@ impl Worker {
             ))),
             SessionState::Closed => Err(Halt::Lost(String::from("the session is closed"))),
         }
-    }
-
-    /// Reads what changed, or everything; makes the own node where it is missing.
-    async fn read(&mut self, client: &Client) -> Result<(), Halt> {
-        self.read_at = None;
-        let (tree, targets) = (self.tree.clone(), self.settings.targets.clone());
-        if std::mem::take(&mut self.register) {
-            let (data, name, key) = (
-                self.own_data(Announced::Alive),
-                self.own_node.clone(),
-                self.key.clone(),
-            );
-            let put = tree.put(client, &name, &data, &key);
-            self.attend(put).await?.map_err(lost)?;
-        }
-        if std::mem::take(&mut self.list) {
-            self.changed.clear();
-            self.gone.clear();
-            self.look_at_stop = false;
-            let listing = link::list(client, &tree, &targets);
-            let (seen, stop) = self.attend(listing).await?.map_err(lost)?;
-            self.registry.handle_listing(seen, stop, clock::now());
-        } else {
-            let names: Vec<_> = std::mem::take(&mut self.changed).into_iter().collect();
-            let reading = link::read(client, &tree, &targets, &names);
-            let (seen, vanished) = self.attend(reading).await?.map_err(lost)?;
-            let gone = std::mem::take(&mut self.gone).into_iter().chain(vanished);
-            self.registry.handle_changes(seen, gone, clock::now());
-            if std::mem::take(&mut self.look_at_stop) {
-                let looking = link::is_stopped(client, &tree);
-                let stop = self.attend(looking).await?.map_err(lost)?;
-                self.registry.handle_stop(stop);
-            }
-        }
-        if let Some(rival) = self.registry.rival() {
-            return Err(Halt::Refused(format!(
-                "another host (identity {rival}) is called {} already; give this one another --node, or end the other one",
-                self.settings.own.name
-            )));
-        }
-        self.say();
-        if self.registry.told_to_leave(&self.own_node) {
-            return Err(Halt::Stop(None));
-        }
-        Ok(())
     }
 
     /// Does `work` while listening to the agent and to time.
@@ -308,7 +308,7 @@ impl Worker {
         tokio::pin!(work);
         loop {
             let now = clock::now();
-            let due = self.registry.poll_timeout(now).map(|due| due.since(now));
+            let due = self.registry.poll_timeout().map(|due| due.since(now));
             tokio::select! {
                 biased;
                 order = self.orders.recv() => match order {
@@ -326,6 +326,10 @@ impl Worker {
                     }
                 },
                 done = &mut work => return Ok(Some(done)),
+                () = until(self.give_up_at) => {
+                    self.give_up_at = None;
+                    return Err(Halt::Lost(String::from("no connection for as long as the session lasts")));
+                }
                 () = after(due) => if self.registry.handle_timeout(clock::now()) {
                     self.say();
                 },
@@ -335,22 +339,16 @@ impl Worker {
 
     /// Gives the agent the membership, if it is news.
     fn say(&mut self) {
-        let now = clock::now();
-        let mut membership = self.registry.membership(now);
-        let own = &self.settings.own;
-        if !membership
+        let mut membership = self.registry.membership();
+        let own = self.own_member();
+        // What an earlier start of it said, or nothing before it is announced, is not how it is.
+        match membership
             .members
-            .iter()
-            .any(|member| member.name == own.name)
+            .iter_mut()
+            .find(|member| member.name == own.name)
         {
-            // Not announced yet: the agent starts with this.
-            membership.members.push(Member {
-                name: own.name.clone(),
-                addresses: own.addresses.clone(),
-                port: own.port,
-                labels: own.labels.clone(),
-                state: MemberState::Alive,
-            });
+            Some(held) => *held = own,
+            None => membership.members.push(own),
         }
         let left_out = self.registry.refused().map(|(path, reason)| LeftOut {
             name: path.to_owned(),
@@ -361,13 +359,31 @@ impl Worker {
             left_out: left_out.collect(),
             told_to_leave: self.registry.told_to_leave(&self.own_node),
         };
-        self.found.send_if_modified(|held| {
+        self.outlets.found.send_if_modified(|held| {
             let news = held.as_ref() != Some(&found);
             if news {
                 *held = Some(found);
             }
             news
         });
+    }
+
+    fn own_member(&self) -> Member {
+        let own = &self.settings.own;
+        Member {
+            name: own.name.clone(),
+            addresses: own.addresses.clone(),
+            port: own.port,
+            labels: own.labels.clone(),
+            state: MemberState::Alive,
+        }
+    }
+
+    fn note_reached(&mut self) {
+        self.give_up_at = None;
+        if self.complaint.take().is_some() {
+            tracing::info!(servers = %self.settings.servers, "ZooKeeper is reached again.");
+        }
     }
 
     /// Says once what is wrong, until it is something else.
@@ -381,7 +397,7 @@ impl Worker {
             source: io::Error::other(reason.to_owned()),
         };
         // A full queue means that the agent hears enough already.
-        let _ = self.errors.try_send(error);
+        let _ = self.outlets.errors.try_send(error);
     }
 
     async fn say_farewell(&mut self, client: &Client) {
@@ -445,6 +461,8 @@ fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
+/// When it is tried again if nothing is told in between.
+const RETRY: Duration = Duration::from_secs(1);
 /// More changes than this at once are a crowd.
 const CROWD: usize = 50;
 const FAREWELL_LIMIT: Duration = Duration::from_millis(500);
