@@ -198,7 +198,10 @@ async fn reload_asks_again_at_once() {
         .await
         .expect("at once");
     assert_eq!(found.expect("good").membership.members.len(), 1);
-    fs::write(&path, peer("n2", "10.0.0.2")).expect("written");
+    // Renamed into place, as an operator should: a look that is still under way could read a file that is half written.
+    let aside = directory.path().join("aside.toml");
+    fs::write(&aside, peer("n2", "10.0.0.2")).expect("written");
+    fs::rename(&aside, &path).expect("renamed");
     discovery.reload();
     let found = timeout(Duration::from_secs(10), discovery.next_change())
         .await
