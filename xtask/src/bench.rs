@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: figures that the project promises, each measured beside what it is compared with.
 
 mod cpu;
+mod discovery;
 #[cfg(feature = "kafka")]
 mod feed;
 mod foreign;
@@ -29,6 +30,8 @@ pub enum Bench {
     Cpu(cpu::Options),
     /// Nanoseconds per packet in the programs themselves, above an empty program and above one with two clock reads
     Reflector(reflector::Options),
+    /// Membership by ZooKeeper with 1,000 real sessions: time, reads, bytes, watch events, memory and CPU
+    Discovery(discovery::Options),
     /// Bytes per probe on the feed, time to encode and decode it, and what one broker with one consumer keeps up with
     #[cfg(feature = "kafka")]
     Feed(feed::Options),
@@ -51,6 +54,7 @@ pub fn run(workspace: &Workspace, bench: &Bench) -> Result<()> {
         Bench::Rtt(options) => rtt::run(workspace, options),
         Bench::Cpu(options) => cpu::run(workspace, options),
         Bench::Reflector(options) => reflector::run(workspace, options),
+        Bench::Discovery(options) => discovery::run(workspace, options),
         #[cfg(feature = "kafka")]
         Bench::Feed(options) => feed::run(workspace, options),
         #[cfg(feature = "kafka")]
