@@ -22,6 +22,8 @@ pub struct Registry {
     settings: RegistrySettings,
     /// By path, what the service holds now.
     nodes: BTreeMap<String, Seen>,
+    /// By member's name, the paths of its nodes.
+    paths: BTreeMap<String, BTreeSet<String>>,
     /// By name, members as last known: present ones and those that are kept after they vanished.
     members: BTreeMap<String, Known>,
     /// Names of members that have a node.
@@ -97,6 +99,7 @@ impl Registry {
         Self {
             settings,
             nodes: BTreeMap::new(),
+            paths: BTreeMap::new(),
             members: BTreeMap::new(),
             held: BTreeSet::new(),
             stop: false,
@@ -115,17 +118,15 @@ impl Registry {
     ) {
         self.away_since = None;
         self.stop = stop;
-        self.nodes = listing
-            .into_iter()
-            .map(
-                |Sighting {
-                     path,
-                     created,
-                     record,
-                 }| (path, Seen { created, record }),
-            )
-            .collect();
-        self.judge(now);
+        self.nodes.clear();
+        self.refused.clear();
+        self.paths.clear();
+        // Also those that have no node any more.
+        let mut touched: BTreeSet<_> = self.members.keys().cloned().collect();
+        for sighting in listing {
+            touched.extend(self.put(sighting));
+        }
+        self.judge(&touched, now);
     }
 
     /// Takes nodes that are new or changed, and paths of nodes that are gone.
@@ -135,18 +136,15 @@ impl Registry {
         gone: impl IntoIterator<Item = String>,
         now: MonoNanos,
     ) {
+        let mut touched = BTreeSet::new();
         for path in gone {
-            self.nodes.remove(&path);
+            touched.extend(self.take_away(&path));
         }
-        for Sighting {
-            path,
-            created,
-            record,
-        } in seen
-        {
-            self.nodes.insert(path, Seen { created, record });
+        for sighting in seen {
+            touched.extend(self.take_away(&sighting.path));
+            touched.extend(self.put(sighting));
         }
-        self.judge(now);
+        self.judge(&touched, now);
     }
 
     /// Names of members that have no node now, and that are kept.
@@ -180,9 +178,7 @@ impl Registry {
 
     /// Lets time pass; whether that changed the membership.
     pub fn handle_timeout(&mut self, now: MonoNanos) -> bool {
-        let before = self.membership();
-        self.age(now);
-        before != self.membership()
+        self.age(now)
     }
 
     /// When [`Self::handle_timeout`] is due next; in the past if it is overdue.
@@ -241,64 +237,106 @@ impl Registry {
             .map(|since| since.plus(self.settings.grace_ns))
     }
 
-    /// Compares what is there with what was known.
-    fn judge(&mut self, now: MonoNanos) {
-        self.refused.clear();
-        let present = self.present();
-        self.held = present.keys().cloned().collect();
-        for (name, (created, record)) in present {
-            self.meet(name, created, record, now);
+    /// Notes a node, whose path is free; whose it is.
+    fn put(&mut self, sighting: Sighting) -> Option<String> {
+        let Sighting {
+            path,
+            created,
+            record,
+        } = sighting;
+        let name = match &record {
+            Ok(record) => Some(record.name.clone()),
+            Err(reason) => {
+                self.refused.insert(path.clone(), reason.clone());
+                None
+            }
+        };
+        if let Some(name) = &name {
+            let paths = self.paths.entry(name.clone()).or_default();
+            paths.insert(path.clone());
         }
-        let keep_failed_ns = self.settings.keep_failed_ns;
-        for (name, known) in &mut self.members {
-            if !self.held.contains(name) && known.presence == Presence::Alive {
-                let until = now.plus(keep_failed_ns);
-                known.presence = Presence::Failed { until };
+        self.nodes.insert(path, Seen { created, record });
+        name
+    }
+
+    /// Forgets a node; whose it was.
+    fn take_away(&mut self, path: &str) -> Option<String> {
+        self.refused.remove(path);
+        let name = self.nodes.remove(path)?.record.ok()?.name;
+        if let Some(paths) = self.paths.get_mut(&name) {
+            paths.remove(path);
+            if paths.is_empty() {
+                self.paths.remove(&name);
+            }
+        }
+        Some(name)
+    }
+
+    /// Compares what is there under these names with what was known. Only these: of ten thousand members one changes.
+    fn judge(&mut self, touched: &BTreeSet<String>, now: MonoNanos) {
+        for name in touched {
+            match self.present(name) {
+                Some((created, record)) => {
+                    self.held.insert(name.clone());
+                    self.meet(name.clone(), created, record, now);
+                }
+                None => self.miss(name, now),
             }
         }
         self.age(now);
     }
 
-    /// By name, the one node that speaks for it. Who says that it left takes its name out.
-    fn present(&mut self) -> BTreeMap<String, (i64, Record)> {
-        let mut by_age: Vec<_> = self.nodes.iter().collect();
+    /// The one node that speaks for a name, and when the first of its host was made. Who says that it left takes its name out.
+    fn present(&mut self, name: &str) -> Option<(i64, Record)> {
+        let paths = self.paths.get(name)?;
+        let mut by_age: Vec<_> = paths
+            .iter()
+            .filter_map(|path| Some((path, self.nodes.get(path)?)))
+            .collect();
         by_age.sort_by_key(|(_, seen)| seen.created);
-        let mut present: BTreeMap<String, (i64, Record)> = BTreeMap::new();
+        let mut present: Option<(i64, Record)> = None;
         let mut left = Vec::new();
         for (path, seen) in by_age {
-            let record = match &seen.record {
-                Ok(record) if record.announced == Announced::Left => {
-                    left.push((record.name.clone(), record.identity));
-                    continue;
-                }
-                Ok(record) => record,
-                Err(reason) => {
-                    self.refused.insert(path.clone(), reason.clone());
-                    continue;
-                }
+            let Ok(record) = &seen.record else {
+                continue;
             };
-            match present.get_mut(&record.name) {
+            if record.announced == Announced::Left {
+                left.push(record.identity);
+                continue;
+            }
+            match &mut present {
                 Some((_, first)) if first.identity != record.identity => {
-                    let reason = format!("another host is called {} already", record.name);
+                    let reason = format!("another host is called {name} already");
                     self.refused.insert(path.clone(), reason);
+                    continue;
                 }
                 // A later node of the same host: its agent was started anew. Its age stays that of the first.
                 Some((_, first)) => first.clone_from(record),
-                None => {
-                    present.insert(record.name.clone(), (seen.created, record.clone()));
-                }
+                None => present = Some((seen.created, record.clone())),
             }
+            self.refused.remove(path);
         }
-        for (name, identity) in left {
-            let is_back = present
-                .get(&name)
-                .is_some_and(|(_, record)| record.identity == identity);
-            let known = self.members.get(&name);
-            if !is_back && known.is_some_and(|known| known.record.identity == identity) {
-                self.members.remove(&name);
-            }
+        let present_is = |identity| {
+            present
+                .as_ref()
+                .is_some_and(|(_, record)| record.identity == identity)
+        };
+        let known = self.members.get(name).map(|known| known.record.identity);
+        if known.is_some_and(|known| left.contains(&known) && !present_is(known)) {
+            self.members.remove(name);
         }
         present
+    }
+
+    /// A name that has no node.
+    fn miss(&mut self, name: &str, now: MonoNanos) {
+        self.held.remove(name);
+        if let Some(known) = self.members.get_mut(name)
+            && known.presence == Presence::Alive
+        {
+            let until = now.plus(self.settings.keep_failed_ns);
+            known.presence = Presence::Failed { until };
+        }
     }
 
     fn meet(&mut self, name: String, created: i64, record: Record, now: MonoNanos) {
@@ -326,8 +364,11 @@ impl Registry {
         );
     }
 
-    fn age(&mut self, now: MonoNanos) {
-        self.alone = self.grace_ends().is_some_and(|end| end <= now);
+    /// Whether that changed anything.
+    fn age(&mut self, now: MonoNanos) -> bool {
+        let alone = self.grace_ends().is_some_and(|end| end <= now);
+        let mut changed = std::mem::replace(&mut self.alone, alone) != alone;
+        let before = self.members.len();
         let keep_failed_ns = self.settings.keep_failed_ns;
         let held = &self.held;
         self.members.retain(|name, known| {
@@ -336,11 +377,13 @@ impl Registry {
             {
                 let until = until.plus(keep_failed_ns);
                 known.presence = Presence::Failed { until };
+                changed = true;
             }
             // Who said that it would be back, and whose session somehow lives on, is not forgotten and met anew.
             let is_over = matches!(known.presence, Presence::Failed { until } if until <= now);
             !is_over || held.contains(name)
         });
+        changed || self.members.len() != before
     }
 }
 
