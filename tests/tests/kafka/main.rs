@@ -4,6 +4,7 @@
 
 mod absences;
 mod disk;
+mod outage;
 mod refusals;
 mod rounds;
 

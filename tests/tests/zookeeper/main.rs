@@ -5,6 +5,7 @@
 mod absences;
 mod diary;
 mod goings;
+mod rolling;
 mod strangers;
 
 use std::net::SocketAddr;
