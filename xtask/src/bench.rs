@@ -13,6 +13,7 @@ mod reflector;
 mod rtt;
 #[cfg(not(feature = "kafka"))]
 mod second;
+mod sending;
 mod spinners;
 mod spread;
 
@@ -30,6 +31,8 @@ pub enum Bench {
     Cpu(cpu::Options),
     /// Nanoseconds per packet in the programs themselves, above an empty program and above one with two clock reads
     Reflector(reflector::Options),
+    /// What one probe costs at the least, by each way of making it: sockets, or in the kernel
+    Sending(sending::Options),
     /// Membership by ZooKeeper with 1,000 real sessions: time, reads, bytes, watch events, memory and CPU
     Discovery(discovery::Options),
     /// Bytes per probe on the feed, time to encode and decode it, and what one broker with one consumer keeps up with
@@ -54,6 +57,7 @@ pub fn run(workspace: &Workspace, bench: &Bench) -> Result<()> {
         Bench::Rtt(options) => rtt::run(workspace, options),
         Bench::Cpu(options) => cpu::run(workspace, options),
         Bench::Reflector(options) => reflector::run(workspace, options),
+        Bench::Sending(options) => sending::run(workspace, options),
         Bench::Discovery(options) => discovery::run(workspace, options),
         #[cfg(feature = "kafka")]
         Bench::Feed(options) => feed::run(workspace, options),

@@ -12,6 +12,8 @@
 mod atomic;
 #[cfg(target_arch = "bpf")]
 mod programs;
+#[cfg(target_arch = "bpf")]
+mod sending;
 
 #[cfg(not(target_arch = "bpf"))]
 fn main() {}
