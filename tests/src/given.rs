@@ -61,6 +61,16 @@ pub fn kafka_libs() -> Result<PathBuf> {
     path("DT_KAFKA_LIBS")
 }
 
+/// Where the tests' own Docker engine keeps its images, `DT_DOCKER_DIR`.
+pub fn docker_dir() -> Result<PathBuf> {
+    path("DT_DOCKER_DIR")
+}
+
+/// What cargo compiled, `DT_TARGET_DIR`.
+pub fn target_dir() -> Result<PathBuf> {
+    path("DT_TARGET_DIR")
+}
+
 /// Why real servers cannot be started here, if they cannot.
 #[must_use]
 pub fn missing_servers() -> Option<String> {
@@ -98,4 +108,9 @@ const ALL: &[&str] = &[
     "DT_VENV",
 ];
 
-const SERVERS: &[&str] = &["DT_ZOOKEEPER_CP", "DT_KAFKA_LIBS"];
+const SERVERS: &[&str] = &[
+    "DT_ZOOKEEPER_CP",
+    "DT_KAFKA_LIBS",
+    "DT_DOCKER_DIR",
+    "DT_TARGET_DIR",
+];

@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use crate::host::Host;
-use crate::{netns, owner, topology, wait};
+use crate::{cgroups, netns, owner, topology, wait};
 
 /// Hosts and what joins them. Dropping it ends every process in them and removes them, their pins and their files.
 #[derive(Debug)]
@@ -119,6 +119,12 @@ impl Lab {
         owner::pin_dir(self.serial)
     }
 
+    /// A name by which what is outside of directories and namespaces is known as this lab's, see [`crate::sweep`].
+    #[must_use]
+    pub fn owned_name(&self, what: &str) -> String {
+        owner::namespace(self.serial, what)
+    }
+
     /// A directory for the files of this lab; it goes with the lab.
     #[must_use]
     pub fn dir(&self) -> PathBuf {
@@ -160,6 +166,8 @@ impl Drop for Lab {
                 .iter()
                 .map(|host| netns::remove(host.namespace())),
         );
+        let docker = self.owned_name("docker");
+        results.push(cgroups::sweep(|name| name == docker));
         results.push(owner::remove_tree(Path::new(&self.dir())));
         for error in results.into_iter().filter_map(Result::err) {
             eprintln!("lab: {error:#}");

@@ -22,7 +22,9 @@
 )]
 
 pub mod agent;
+mod cgroups;
 pub mod datapath;
+pub mod docker;
 pub mod fault;
 pub mod feed;
 pub mod frame;

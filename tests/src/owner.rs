@@ -10,11 +10,14 @@ use std::process;
 
 use anyhow::{Context, Result};
 use nix::mount::{MntFlags, umount2};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
-use crate::netns;
+use crate::{cgroups, netns};
 
-/// Removes namespaces, pins, processes and working directories whose owner is dead.
+/// Removes namespaces, containers, pins, processes and working directories whose owner is dead.
 pub fn sweep() -> Result<()> {
+    cgroups::sweep(|name| owner_of(name).is_some_and(is_dead))?;
     for namespace in netns::all()? {
         if owner_of(&namespace).is_some_and(is_dead) {
             // Another sweeper may be faster; what matters is that it is gone.
@@ -27,8 +30,23 @@ pub fn sweep() -> Result<()> {
     for dir in [PIN_ROOT, RUN_DIR] {
         for (name, path) in entries(Path::new(dir))? {
             if owner_of(&name).is_some_and(is_dead) {
+                end_users_of(&path)?;
                 remove_tree(&path)?;
             }
+        }
+    }
+    Ok(())
+}
+
+/// Kills processes that were told to work in a directory: what stands between an engine and its containers outlives both.
+fn end_users_of(dir: &Path) -> Result<()> {
+    let part = format!("{}/", dir.display());
+    for (name, path) in entries(Path::new("/proc"))? {
+        let Ok(pid) = name.parse() else { continue };
+        let words = fs::read(path.join("cmdline")).unwrap_or_default();
+        if String::from_utf8_lossy(&words).contains(&part) {
+            // It may end by itself meanwhile.
+            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
         }
     }
     Ok(())
@@ -74,7 +92,7 @@ pub(crate) fn remove_tree(path: &Path) -> Result<()> {
 }
 
 /// Unmounts what is mounted in `path`, the latest first.
-fn unmount_below(path: &Path) -> Result<()> {
+pub(crate) fn unmount_below(path: &Path) -> Result<()> {
     let table = fs::read_to_string("/proc/self/mountinfo")?;
     // The fifth field of a line is where; our paths have no characters that would be written otherwise.
     let mounted = table.lines().filter_map(|line| line.split(' ').nth(4));

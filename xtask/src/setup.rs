@@ -180,6 +180,11 @@ const NEEDS: &[Need] = &[
         what: What::Packages(&["protobuf-compiler", "python3-venv", "bpftool"]),
         groups: &[Group::Test],
     },
+    // The compose file is brought up by an engine of the tests' own, on images made from scratch.
+    Need {
+        what: What::Packages(&["docker.io", "docker-compose", "iptables", "debootstrap"]),
+        groups: &[Group::Test],
+    },
     Need {
         what: What::Packages(&["fping"]),
         groups: &[Group::Bench],

