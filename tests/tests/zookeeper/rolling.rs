@@ -21,8 +21,8 @@ fn a_rolling_restart_of_all_agents_loses_no_probe() -> Result<()> {
     for host in HOSTS {
         mesh.push(Node::start(&lab, host, &servers)?);
     }
-    for at in 0..HOSTS.len() {
-        show(wait_alive(&mut mesh, HOSTS[at], 0));
+    for host in HOSTS {
+        show(wait_alive(&mut mesh, host, 0));
     }
     show(roll(&lab, &mut mesh, &servers));
     for node in &mut mesh {
@@ -37,21 +37,16 @@ fn roll(lab: &Lab, mesh: &mut [Node], servers: &str) -> Result<()> {
         gap_s = gap_s.max(restart(lab, mesh, at, servers)?);
     }
     let mut sent = 0;
-    for at in 0..HOSTS.len() {
-        let mut feed = mesh[at].agent.feed();
-        for peer in HOSTS.iter().filter(|peer| **peer != HOSTS[at]) {
+    for (node, host) in mesh.iter().zip(HOSTS) {
+        let mut feed = node.agent.feed();
+        for peer in HOSTS.iter().filter(|peer| **peer != host) {
             settle(&mut feed, peer)?;
             // Of all starts: also of the one that was ended while probes were under way.
             let counters = feed.total(peer);
-            ensure!(
-                unexplained(&counters) == 0,
-                "{} → {peer}: {counters:?}",
-                HOSTS[at]
-            );
+            ensure!(unexplained(&counters) == 0, "{host} → {peer}: {counters:?}");
             ensure!(
                 excused(&counters) == counters.not_admitted,
-                "{} → {peer}: {counters:?}",
-                HOSTS[at]
+                "{host} → {peer}: {counters:?}"
             );
             sent += counters.sent;
         }
