@@ -8,12 +8,16 @@ apt-get update -qq
 DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" > /dev/null
 rm -rf /var/lib/apt/lists/*
 
-mkdir -p /root/.rustup /root/.cargo /src/target
-tar -C /host/rustup -c --exclude share/doc --exclude 'toolchains/nightly-*' . | tar -x -C /root/.rustup
-tar -C /host/cargo -c . | tar -x -C /root/.cargo
+mkdir -p "$RUSTUP_HOME" "$CARGO_HOME" /src/target
+tar -C /host/rustup -c --exclude share/doc --exclude 'toolchains/nightly-*' . | tar -x -C "$RUSTUP_HOME"
+for toolchain in "$RUSTUP_HOME"/toolchains/*; do
+    # A name for another one is a link into the other home.
+    [[ ! -L $toolchain ]] || ln -sfn "$(basename "$(readlink "$toolchain")")" "$toolchain"
+done
+tar -C /host/cargo -c . | tar -x -C "$CARGO_HOME"
 # As `cargo install` finds it, which then has nothing to do.
-cp -a /host/target/tools/.crates* /root/.cargo/
-cp -a /host/target/tools/bin/bpf-linker /root/.cargo/bin/
+cp -a /host/target/tools/.crates* "$CARGO_HOME/"
+cp -a /host/target/tools/bin/bpf-linker "$CARGO_HOME/bin/"
 
 cd /host/target
 # Libraries of others with what cargo knows of them; ours are to be compiled there, and tests are not needed.

@@ -134,20 +134,24 @@ impl Maker<'_> {
         let packages = dockerfile_packages(&fs::read_to_string(root().join("Dockerfile"))?);
         let lock = fs::read_to_string(root().join("Cargo.lock"))?;
         let fill = fs::read_to_string(images_dir().join("build/fill.sh"))?;
-        let tag = tag("build", &[base, &packages.join(" "), &lock, &fill]);
+        let (rustup, cargo) = rust_homes()?;
+        let homes = format!("{} {}", rustup.display(), cargo.display());
+        let tag = tag("build", &[base, &packages.join(" "), &lock, &fill, &homes]);
         self.make(&tag, || self.fill(base, &tag, &packages))
     }
 
     fn fill(&self, base: &str, tag: &str, packages: &[String]) -> Result<()> {
-        let home = std::env::home_dir().context("no home directory")?;
-        let place = |variable: &str, name: &str| {
-            std::env::var_os(variable).map_or_else(|| home.join(name), PathBuf::from)
-        };
+        let (rustup, cargo) = rust_homes()?;
+        // At the same places as here, or cargo takes what it compiled for stale.
+        let homes = [
+            format!("RUSTUP_HOME={}", rustup.display()),
+            format!("CARGO_HOME={}", cargo.display()),
+        ];
         let mounts = [
-            (place("RUSTUP_HOME", ".rustup"), "rustup"),
-            (place("CARGO_HOME", ".cargo"), "cargo"),
-            (given::target_dir()?, "target"),
-            (images_dir().join("build"), "images"),
+            (&rustup, "rustup"),
+            (&cargo, "cargo"),
+            (&given::target_dir()?, "target"),
+            (&images_dir().join("build"), "images"),
         ];
         let container = self.lab.owned_name("fill");
         let mut command = self
@@ -156,14 +160,12 @@ impl Maker<'_> {
         for (from, to) in mounts {
             command.arg(format!("--volume={}:/host/{to}:ro", from.display()));
         }
+        command.args(homes.iter().map(|home| format!("--env={home}")));
         run(command.args([base, "/host/images/fill.sh"]).args(packages))?;
-        run(&mut self.engine.docker(&[
-            "commit",
-            "--change",
-            "ENV PATH=/root/.cargo/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-            &container,
-            tag,
-        ]))?;
+        let mut commit = self.engine.docker(&["commit"]);
+        let path = format!("PATH={}/bin:{IMAGE_PATH}", cargo.display());
+        commit.arg(format!("--change=ENV {} {path}", homes.join(" ")));
+        run(commit.args([&container, tag]))?;
         run(&mut self.engine.docker(&["rm", &container]))?;
         Ok(())
     }
@@ -277,11 +279,24 @@ fn tag(name: &str, of: &[&str]) -> String {
     format!("{PREFIX}{name}:{:016x}", hasher.finish())
 }
 
+/// Where rustup and cargo keep what they have.
+fn rust_homes() -> Result<(PathBuf, PathBuf)> {
+    let home = std::env::home_dir().context("no home directory")?;
+    let place = |variable: &str, name: &str| {
+        std::env::var_os(variable).map_or_else(|| home.join(name), PathBuf::from)
+    };
+    Ok((
+        place("RUSTUP_HOME", ".rustup"),
+        place("CARGO_HOME", ".cargo"),
+    ))
+}
+
 fn images_dir() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("images")
 }
 
 const PREFIX: &str = "dt-test-";
+const IMAGE_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 const SUITE: &str = "bookworm";
 const INCLUDE: &str = "ca-certificates,libssl3";
 /// How this machine gets at packages: its sources, their keys, and the certificates it trusts.
