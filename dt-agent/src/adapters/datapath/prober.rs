@@ -7,6 +7,8 @@
 mod compare;
 mod demand;
 mod paths;
+#[cfg(test)]
+mod tests;
 mod windows;
 
 use std::collections::HashMap;
