@@ -186,6 +186,7 @@ impl Crowd {
             session: self.session,
             grace: Duration::from_mins(5),
             auth: None,
+            tls: None,
             targets: ["10.0.0.0/8".parse().ok()].into_iter().flatten().collect(),
             state_dir: state_dir.join(index.to_string()),
             own: OwnMember {

@@ -6,9 +6,11 @@ use ipnet::IpNet;
 
 use super::station;
 use crate::adapters::discovery::file::FileDiscovery;
-use crate::adapters::discovery::zookeeper::{OwnMember, ZookeeperDiscovery, ZookeeperSettings};
+use crate::adapters::discovery::zookeeper::{
+    Credentials, OwnMember, Tls, ZookeeperDiscovery, ZookeeperSettings,
+};
 use crate::adapters::net::{Link, LinkAddress, Net};
-use crate::config::{DiscoverySource, RunConfig};
+use crate::config::{DiscoverySource, RunConfig, ZookeeperConfig};
 use crate::engine::mesh::Labels;
 use crate::ports::{Discovered, Discovery, DiscoveryError};
 
@@ -64,6 +66,24 @@ impl Discovery for Source {
     }
 }
 
+/// Who the agents of a mesh are to ZooKeeper, by its settings.
+pub(super) fn credentials(config: &ZookeeperConfig) -> Option<Credentials> {
+    let sasl = config.sasl.clone();
+    let sasl = sasl.map(|(user, password)| Credentials::Sasl { user, password });
+    sasl.or_else(|| config.auth.clone().map(Credentials::Digest))
+}
+
+/// TLS towards ZooKeeper, by its settings.
+pub(super) fn tls(config: &ZookeeperConfig) -> anyhow::Result<Option<Tls>> {
+    let Some(ca) = config.tls_ca.clone() else {
+        return Ok(None);
+    };
+    let identity = config.tls_cert.clone().zip(config.tls_key.clone());
+    let tls = Tls { ca, identity };
+    tls.check().map_err(anyhow::Error::msg)?;
+    Ok(Some(tls))
+}
+
 fn zookeeper_settings(config: &RunConfig) -> anyhow::Result<ZookeeperSettings> {
     let mut net = Net::open()?;
     let (links, held) = (net.links()?, net.addresses()?);
@@ -79,7 +99,8 @@ fn zookeeper_settings(config: &RunConfig) -> anyhow::Result<ZookeeperSettings> {
         root: config.zookeeper.root.clone(),
         session: config.zookeeper.session,
         grace: own.grace,
-        auth: config.zookeeper.auth.clone(),
+        auth: credentials(&config.zookeeper),
+        tls: tls(&config.zookeeper)?,
         targets: targets(&own.allow_targets, &held),
         state_dir: config.state_dir.clone(),
         own: OwnMember {

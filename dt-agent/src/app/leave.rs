@@ -4,6 +4,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use crate::adapters::discovery::zookeeper::{self, OwnMember, ZookeeperSettings};
+use crate::app::discovery;
 use crate::config::LeaveConfig;
 use crate::engine::mesh::Labels;
 
@@ -14,10 +15,11 @@ use crate::engine::mesh::Labels;
 pub fn leave(config: LeaveConfig) -> anyhow::Result<ExitCode> {
     let settings = ZookeeperSettings {
         servers: config.zookeeper.connection(),
-        root: config.zookeeper.root,
+        root: config.zookeeper.root.clone(),
         session: config.zookeeper.session,
         grace: Duration::ZERO,
-        auth: config.zookeeper.auth,
+        auth: discovery::credentials(&config.zookeeper),
+        tls: discovery::tls(&config.zookeeper)?,
         targets: Vec::new(),
         state_dir: config.state_dir,
         own: OwnMember {

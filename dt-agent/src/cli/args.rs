@@ -387,6 +387,22 @@ struct ZookeeperArgs {
     /// File with one line USER:PASSWORD, for a mesh that only those who know it may join
     #[arg(long, value_name = "FILE", help_heading = ZOOKEEPER)]
     zookeeper_auth_file: Option<String>,
+
+    /// The same for a user that the servers know, by SASL DIGEST-MD5: one line USER:PASSWORD
+    #[arg(long, value_name = "FILE", help_heading = ZOOKEEPER)]
+    zookeeper_sasl_file: Option<String>,
+
+    /// Talk with ZooKeeper by TLS, and trust the authorities whose certificates are in this PEM file
+    #[arg(long, value_name = "FILE", help_heading = ZOOKEEPER)]
+    zookeeper_tls_ca: Option<String>,
+
+    /// This host's certificate, for servers that want one (PEM, with what vouches for it)
+    #[arg(long, value_name = "FILE", help_heading = ZOOKEEPER)]
+    zookeeper_tls_cert: Option<String>,
+
+    /// The key of that certificate (PEM)
+    #[arg(long, value_name = "FILE", help_heading = ZOOKEEPER)]
+    zookeeper_tls_key: Option<String>,
 }
 
 #[derive(Args)]

@@ -65,6 +65,10 @@ pub(crate) const RUN: CommandSettings = CommandSettings {
         ZOOKEEPER_ROOT,
         ZOOKEEPER_SESSION,
         ZOOKEEPER_AUTH_FILE,
+        ZOOKEEPER_SASL_FILE,
+        ZOOKEEPER_TLS_CA,
+        ZOOKEEPER_TLS_CERT,
+        ZOOKEEPER_TLS_KEY,
         text("membership_grace", "DT_MEMBERSHIP_GRACE").default("5m"),
         list("address", "DT_ADDRESS"),
         text("zone", "DT_ZONE"),
@@ -115,6 +119,10 @@ pub(crate) const LEAVE: CommandSettings = CommandSettings {
         ZOOKEEPER_ROOT,
         ZOOKEEPER_SESSION,
         ZOOKEEPER_AUTH_FILE,
+        ZOOKEEPER_SASL_FILE,
+        ZOOKEEPER_TLS_CA,
+        ZOOKEEPER_TLS_CERT,
+        ZOOKEEPER_TLS_KEY,
         STATE_DIR,
         text("timeout", "DT_LEAVE_TIMEOUT").default("10s"),
         LOG_QUIET,
@@ -191,6 +199,10 @@ const ZOOKEEPER_ROOT: Setting =
     text("zookeeper_root", "DT_ZOOKEEPER_ROOT").default("/distributed-trace");
 const ZOOKEEPER_SESSION: Setting = text("zookeeper_session", "DT_ZOOKEEPER_SESSION").default("10s");
 const ZOOKEEPER_AUTH_FILE: Setting = text("zookeeper_auth_file", "DT_ZOOKEEPER_AUTH_FILE");
+const ZOOKEEPER_SASL_FILE: Setting = text("zookeeper_sasl_file", "DT_ZOOKEEPER_SASL_FILE");
+const ZOOKEEPER_TLS_CA: Setting = text("zookeeper_tls_ca", "DT_ZOOKEEPER_TLS_CA");
+const ZOOKEEPER_TLS_CERT: Setting = text("zookeeper_tls_cert", "DT_ZOOKEEPER_TLS_CERT");
+const ZOOKEEPER_TLS_KEY: Setting = text("zookeeper_tls_key", "DT_ZOOKEEPER_TLS_KEY");
 const STATE_DIR: Setting = text("state_dir", "DT_STATE_DIR").default("/var/lib/distributed-trace");
 const RATE_LIMIT_SOURCE: Setting = number("rate_limit_source", "DT_RATE_LIMIT_SOURCE", "50000");
 const RATE_LIMIT_TOTAL: Setting = number("rate_limit_total", "DT_RATE_LIMIT_TOTAL", "1000000");

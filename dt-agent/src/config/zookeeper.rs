@@ -25,6 +25,14 @@ pub struct ZookeeperConfig {
     pub session: Duration,
     /// `user:password` for the scheme `digest`, from a file.
     pub auth: Option<String>,
+    /// User and password for SASL DIGEST-MD5, from a file.
+    pub sasl: Option<(String, String)>,
+    /// Certificates of trusted authorities (PEM), which means TLS.
+    pub tls_ca: Option<String>,
+    /// This host's certificate (PEM).
+    pub tls_cert: Option<String>,
+    /// Its key (PEM).
+    pub tls_key: Option<String>,
 }
 
 /// What this node says of itself, and whom it may probe, where no file says it.
@@ -50,14 +58,42 @@ pub struct SelfConfig {
 
 impl ZookeeperConfig {
     pub(super) fn check(check: &mut Checker<'_>) -> Self {
-        Self {
+        let config = Self {
             servers: check.list("zookeeper", server),
             root: check.one("zookeeper_root", root),
             session: check.one("zookeeper_session", |text| {
                 parse::duration(text, Duration::from_secs(1)..=Duration::from_hours(1))
             }),
             auth: check.optional("zookeeper_auth_file", auth),
-        }
+            sasl: check.optional("zookeeper_sasl_file", |path| {
+                let line = auth(path)?;
+                let (user, password) = line.split_once(':').unwrap_or((&line, ""));
+                Ok((user.to_owned(), password.to_owned()))
+            }),
+            tls_ca: check.optional("zookeeper_tls_ca", pem),
+            tls_cert: check.optional("zookeeper_tls_cert", pem),
+            tls_key: check.optional("zookeeper_tls_key", pem),
+        };
+        check.contradiction(
+            &["zookeeper_auth_file", "zookeeper_sasl_file"],
+            config.auth.is_some() && config.sasl.is_some(),
+            || String::from("a mesh has one user: give zookeeper_auth_file or zookeeper_sasl_file"),
+        );
+        check.contradiction(
+            &["zookeeper_tls_cert", "zookeeper_tls_key"],
+            config.tls_cert.is_some() != config.tls_key.is_some(),
+            || {
+                String::from(
+                    "a certificate needs its key: give zookeeper_tls_cert and zookeeper_tls_key",
+                )
+            },
+        );
+        check.contradiction(
+            &["zookeeper_tls_ca", "zookeeper_tls_cert"],
+            config.tls_cert.is_some() && config.tls_ca.is_none(),
+            || String::from("TLS needs to know whom to trust: give zookeeper_tls_ca too"),
+        );
+        config
     }
 
     /// As the client wants them.
@@ -160,6 +196,16 @@ fn root(text: &str) -> Result<String, String> {
         Ok(text.to_owned())
     } else {
         Err(String::from("is not a path such as /distributed-trace"))
+    }
+}
+
+/// The content of a PEM file.
+fn pem(path: &str) -> Result<String, String> {
+    let text = fs::read_to_string(path).map_err(|error| format!("cannot be read: {error}"))?;
+    if text.contains("-----BEGIN ") {
+        Ok(text)
+    } else {
+        Err(String::from("is not a PEM file"))
     }
 }
 

@@ -6,6 +6,7 @@ mod absences;
 mod diary;
 mod goings;
 mod rolling;
+mod secured;
 mod strangers;
 
 use std::net::SocketAddr;

@@ -12,6 +12,7 @@ mod identity;
 mod leave;
 mod link;
 mod record;
+mod security;
 mod tree;
 mod worker;
 
@@ -30,6 +31,7 @@ pub use counts::Tally;
 pub use identity::{IdentityError, Key};
 pub use leave::{LeaveError, leave};
 pub use link::LinkError;
+pub use security::{Credentials, Tls};
 
 use counts::Counts;
 use worker::{Order, Outlets, Worker};
@@ -45,8 +47,10 @@ pub struct ZookeeperSettings {
     pub session: Duration,
     /// For how long probing goes on without ZooKeeper.
     pub grace: Duration,
-    /// `user:password` for the scheme `digest`, if the mesh is closed to others.
-    pub auth: Option<String>,
+    /// Who the agents of this mesh are, if it is closed to others.
+    pub auth: Option<Credentials>,
+    /// TLS, if it is wanted.
+    pub tls: Option<Tls>,
     /// Who may be probed.
     pub targets: Vec<IpNet>,
     /// Directory in which this host's identity is kept.

@@ -15,7 +15,7 @@ use zookeeper_client::{Client, Error, MultiReadResult};
 
 use super::counts::Counts;
 use super::tree::Tree;
-use super::{Key, ZookeeperSettings, record};
+use super::{Credentials, Key, ZookeeperSettings, record};
 use crate::engine::registry::{Record, Sighting};
 
 /// A session and the thread that keeps it. Dropping it ends the connection; the session outlives it by its timeout: that is
@@ -52,8 +52,15 @@ impl Session {
             .with_auth("digest", key.digest_auth().as_bytes())
             .with_detached()
             .with_fail_eagerly();
-        if let Some(auth) = &settings.auth {
+        if let Some(Credentials::Digest(auth)) = &settings.auth {
             connector = connector.with_auth("digest", auth.as_bytes());
+        }
+        if let Some(sasl) = settings.auth.as_ref().and_then(Credentials::sasl) {
+            connector = connector.with_sasl(sasl);
+        }
+        let secure = settings.tls.is_some();
+        if let Some(tls) = &settings.tls {
+            connector = connector.with_tls(tls.options()?);
         }
         let servers = settings.servers.clone();
         let limit = before(settings.session);
@@ -74,7 +81,13 @@ impl Session {
                     }
                 };
                 runtime.block_on(async {
-                    let attempt = timeout(limit, connector.connect(&servers));
+                    let attempt = timeout(limit, async {
+                        if secure {
+                            connector.secure_connect(&servers).await
+                        } else {
+                            connector.connect(&servers).await
+                        }
+                    });
                     let result = tokio::select! {
                         biased;
                         _ = &mut released => return,
@@ -103,6 +116,21 @@ impl Session {
     pub fn ends_after(&self) -> Duration {
         before(self.client.session_timeout())
     }
+}
+
+/// Why there is no session, in words that say what to look at.
+pub(super) async fn explain(settings: &ZookeeperSettings, error: &LinkError) -> String {
+    if let LinkError::Zookeeper(Error::AuthFailed) = error {
+        return String::from(
+            "ZooKeeper refuses user or password; see --zookeeper-sasl-file and --zookeeper-auth-file",
+        );
+    }
+    let Some(tls) = settings.tls.clone() else {
+        return error.to_string();
+    };
+    let servers = settings.servers.clone();
+    let found = tokio::task::spawn_blocking(move || tls.diagnose(&servers)).await;
+    found.ok().flatten().unwrap_or_else(|| error.to_string())
 }
 
 /// Well before the library's own limits: the whole time for a first attempt; 1.4 times it after the last answer, where up to

@@ -7,8 +7,7 @@
 
 use zookeeper_client::{Acl, Acls, AuthId, Client, CreateMode, Error, Permission};
 
-use super::Key;
-use super::identity::digest_id;
+use super::{Credentials, Key};
 
 /// Where a mesh is kept.
 #[derive(Clone, Debug)]
@@ -57,7 +56,11 @@ impl Tree {
     /// # Errors
     ///
     /// ZooKeeper's, or that the tree is open to everybody though credentials were given.
-    pub async fn prepare(&self, client: &Client, auth: Option<&str>) -> Result<(), TreeError> {
+    pub async fn prepare(
+        &self,
+        client: &Client,
+        auth: Option<&Credentials>,
+    ) -> Result<(), TreeError> {
         for directory in self.directories() {
             let Directory { path, rights, word } = directory;
             // Looked for first: to create what is there already may be refused.
@@ -71,8 +74,13 @@ impl Tree {
             };
             let (held, _) = client.get_acl(&path).await?;
             if held.iter().any(is_open) {
-                let user = digest_id(auth);
-                return Err(TreeError::Open { path, user, word });
+                let (scheme, user) = auth.id();
+                return Err(TreeError::Open {
+                    path,
+                    scheme,
+                    user,
+                    word,
+                });
             }
         }
         Ok(())
@@ -170,25 +178,30 @@ pub(super) enum TreeError {
     /// Anybody may change it, though credentials were given.
     #[error(
         "{path} is open to everybody, so credentials protect nothing; close it with zkCli.sh: \
-         setAcl {path} world:anyone:r,digest:{user}:{word}"
+         setAcl {path} world:anyone:r,{scheme}:{user}:{word}"
     )]
     Open {
         /// The directory.
         path: String,
-        /// The `digest` user as access lists write it.
+        /// Scheme of the user.
+        scheme: &'static str,
+        /// The user as access lists write it.
         user: String,
         /// What it may do there, as access lists write it.
         word: &'static str,
     },
 }
 
-fn directory_acls(auth: Option<&str>, rights: Permission) -> Vec<Acl> {
+fn directory_acls(auth: Option<&Credentials>, rights: Permission) -> Vec<Acl> {
     match auth {
         None => vec![Acl::new(Permission::ALL, AuthId::anyone())],
-        Some(auth) => vec![
-            Acl::new(Permission::READ, AuthId::anyone()),
-            Acl::new(rights, AuthId::new("digest", &digest_id(auth))),
-        ],
+        Some(auth) => {
+            let (scheme, user) = auth.id();
+            vec![
+                Acl::new(Permission::READ, AuthId::anyone()),
+                Acl::new(rights, AuthId::new(scheme, &user)),
+            ]
+        }
     }
 }
 
@@ -241,7 +254,13 @@ mod tests {
     #[test]
     fn a_directory_made_with_credentials_is_not_open() {
         for Directory { rights, .. } in Tree::new("/mesh").directories() {
-            assert!(!directory_acls(Some("u:p"), rights).iter().any(is_open));
+            let sasl = Credentials::Sasl {
+                user: String::from("u"),
+                password: String::from("p"),
+            };
+            for auth in [Credentials::Digest(String::from("u:p")), sasl] {
+                assert!(!directory_acls(Some(&auth), rights).iter().any(is_open));
+            }
             assert!(directory_acls(None, rights).iter().any(is_open));
         }
     }

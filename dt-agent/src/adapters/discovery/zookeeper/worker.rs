@@ -15,7 +15,7 @@ use zookeeper_client::{
 };
 
 use super::counts::Counts;
-use super::link::Session;
+use super::link::{Session, explain};
 use super::tree::{Tree, TreeError};
 use super::{Key, ZookeeperSettings, record};
 use crate::adapters::clock;
@@ -176,7 +176,10 @@ impl Worker {
                 }
                 Err(error) => {
                     self.registry.handle_away(clock::now());
-                    self.complain(&format!("no connection: {error}"));
+                    let settings = self.settings.clone();
+                    let explained = async move { explain(&settings, &error).await };
+                    let reason = self.attend(explained).await?;
+                    self.complain(&format!("no connection: {reason}"));
                 }
             }
             let pause = self.jitter(Duration::from_millis(300), Duration::from_millis(1_200));
@@ -188,7 +191,7 @@ impl Worker {
         let client = &session.client;
         self.ends_after = session.ends_after();
         let (tree, auth) = (self.tree.clone(), self.settings.auth.clone());
-        self.attend(tree.prepare(client, auth.as_deref()))
+        self.attend(tree.prepare(client, auth.as_ref()))
             .await?
             .map_err(|error| match error {
                 TreeError::Open { .. } => Halt::Refused(error.to_string()),
@@ -436,7 +439,7 @@ impl Worker {
 fn lost(error: Error) -> Halt {
     match error {
         Error::NoAuth => Halt::Refused(String::from(
-            "ZooKeeper does not let this agent read or create there; see --zookeeper-auth-file",
+            "ZooKeeper does not let this agent read or create there; see --zookeeper-auth-file and --zookeeper-sasl-file",
         )),
         Error::AuthFailed => Halt::Refused(String::from("ZooKeeper does not take the credentials")),
         other => Halt::Lost(other.to_string()),
