@@ -1,16 +1,17 @@
 //! From membership to peers: whom this node probes, and whom it answers.
 //!
-//! Every node computes its own list from the same membership, with no controller: all others, up to a limit. What
-//! cannot be is left out and named in [`Mesh::problems`], and the rest goes on. The one hard fact: a slot is the SSID on
-//! the wire, so it stays a peer's own while the path stays the same, and once freed it is given away as late as possible,
-//! lest a reply that is still on its way is taken for another peer's.
+//! Every node computes its own list from the same membership, with no controller: all others up to a limit, beyond it those
+//! that `super::pinglist` chooses. All others are answered in any case. What cannot be is left out and named in
+//! [`Mesh::problems`], and the rest goes on. The one hard fact: a slot is the SSID on the wire, so it stays a peer's own
+//! while the path stays the same, and once freed it is given away as late as possible, lest a reply that is still on its way
+//! is taken for another peer's.
 
 mod member;
 mod problem;
 mod sift;
 mod slots;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::IpAddr;
 
 use dt_common::map::MAX_MEMBERS;
@@ -18,6 +19,7 @@ use dt_common::map::MAX_MEMBERS;
 pub use member::{Family, Labels, Member, MemberState, Membership, Peer, PeerChange, Slot};
 pub use problem::Problem;
 
+use super::pinglist::{Node, Pinglist, Shape};
 use sift::Sifted;
 use slots::Slots;
 
@@ -25,6 +27,8 @@ use slots::Slots;
 #[derive(Debug)]
 pub struct Mesh {
     settings: MeshSettings,
+    pinglist: Pinglist,
+    shape: Shape,
     own: Option<Member>,
     stopped: bool,
     peers: BTreeMap<String, (Slot, Peer)>,
@@ -41,13 +45,15 @@ pub struct MeshSettings {
     pub name: String,
     /// IP version to probe by.
     pub family: Family,
-    /// Greatest number of peers.
+    /// Greatest number of peers, at most [`Self::MAX_PEER_LIMIT`].
     pub peer_limit: usize,
 }
 
 impl MeshSettings {
-    /// As many peers as a reflector can tell apart, this node itself not counted.
-    pub const DEFAULT_PEER_LIMIT: usize = MAX_MEMBERS as usize - 1;
+    /// As many as an agent of Pingmesh probed (Guo et al., SIGCOMM 2015, section 3.4), at a probe a second each.
+    pub const DEFAULT_PEER_LIMIT: usize = 2_500;
+    /// As many peers as a reflector can tell apart, this node itself not counted. Nothing lifts this.
+    pub const MAX_PEER_LIMIT: usize = MAX_MEMBERS as usize - 1;
 }
 
 /// A member that this node answers, whether or not it probes it.
@@ -66,6 +72,8 @@ impl Mesh {
     #[must_use]
     pub fn new(settings: MeshSettings) -> Self {
         Self {
+            pinglist: Pinglist::new(settings.peer_limit.min(MeshSettings::MAX_PEER_LIMIT)),
+            shape: Shape::default(),
             settings,
             own: None,
             stopped: false,
@@ -83,10 +91,9 @@ impl Mesh {
     /// membership again changes nothing. A mesh that is told to stop, or that does not list this node, has no peers.
     pub fn handle_membership(&mut self, membership: &Membership) -> Vec<PeerChange> {
         let sifted = Sifted::of(membership, &self.settings);
-        let wanted = if membership.stop {
-            Vec::new()
-        } else {
-            sifted.peers
+        let wanted = match sifted.own {
+            Some(own) if !membership.stop => self.choose(own, &sifted.within_reach),
+            _ => Vec::new(),
         };
         self.own = sifted.own.cloned();
         self.stopped = membership.stop;
@@ -125,27 +132,60 @@ impl Mesh {
         self.stopped
     }
 
+    /// How the peers were chosen last.
+    #[must_use]
+    pub fn shape(&self) -> Shape {
+        self.shape
+    }
+
     /// What is wrong with the membership taken last.
     #[must_use]
     pub fn problems(&self) -> &[Problem] {
         &self.problems
     }
 
-    fn admit(&mut self, members: &[&Member]) {
-        let names: HashSet<_> = members.iter().map(|member| member.name.as_str()).collect();
-        let numbers = &mut self.numbers;
-        self.admitted.retain(|name, (number, _)| {
-            let stays = names.contains(name.as_str());
-            if !stays {
-                numbers.give_back(*number);
+    fn choose(&mut self, own: &Member, within_reach: &[(&Member, IpAddr)]) -> Vec<Peer> {
+        let others: Vec<_> = within_reach
+            .iter()
+            .map(|(member, _)| node(member))
+            .collect();
+        let list = self.pinglist.handle_members(&node(own), &others);
+        self.shape = list.shape;
+        let chosen = list.chosen.into_iter();
+        let peer = |index: usize| {
+            let (member, address) = within_reach[index];
+            Peer {
+                name: member.name.clone(),
+                address,
+                port: member.port,
+                labels: member.labels.clone(),
+                state: member.state,
             }
-            stays
+        };
+        chosen.map(peer).collect()
+    }
+
+    fn admit(&mut self, members: &[&Member]) {
+        let by_name = members.iter().map(|member| (member.name.as_str(), *member));
+        let mut new: HashMap<_, _> = by_name.collect();
+        let numbers = &mut self.numbers;
+        self.admitted.retain(|name, (number, addresses)| {
+            let member = new.remove(name.as_str());
+            match member {
+                Some(member) => addresses.clone_from(&member.addresses),
+                None => numbers.give_back(*number),
+            }
+            member.is_some()
         });
+        if new.is_empty() {
+            return;
+        }
         let mut refused = Vec::new();
         for member in members {
-            if let Some((_, addresses)) = self.admitted.get_mut(&member.name) {
-                addresses.clone_from(&member.addresses);
-            } else if let Some(number) = self.numbers.take() {
+            if !new.contains_key(member.name.as_str()) {
+                continue;
+            }
+            if let Some(number) = self.numbers.take() {
                 self.admitted
                     .insert(member.name.clone(), (number, member.addresses.clone()));
             } else {
@@ -188,6 +228,16 @@ impl Mesh {
         }
         updates.append(&mut joins);
         updates
+    }
+}
+
+/// A member as the choice of peers sees it. One that failed is probed but cannot probe for its rack.
+fn node(member: &Member) -> Node<'_> {
+    Node {
+        name: &member.name,
+        zone: member.labels.zone.as_deref(),
+        rack: member.labels.rack.as_deref(),
+        stands: member.state != MemberState::Failed,
     }
 }
 

@@ -6,6 +6,7 @@
 pub mod ladder;
 pub mod mesh;
 pub mod outbox;
+pub mod pinglist;
 pub mod random;
 pub mod reflector;
 pub mod registry;

@@ -49,13 +49,6 @@ pub enum Problem {
         /// Its name.
         name: String,
     },
-    /// More members than may be probed; the others are answered all the same.
-    PeerLimit {
-        /// The limit.
-        limit: usize,
-        /// Who is not probed.
-        names: Vec<String>,
-    },
     /// More members than can be answered.
     NotAdmitted {
         /// Who is not answered.
@@ -103,9 +96,6 @@ impl fmt::Display for Problem {
                     f,
                     "member {name} has no address of an IP version that this node may use; see --family"
                 )
-            }
-            Self::PeerLimit { limit, names } => {
-                write!(f, "more than {limit} peers: {} left out", Names(names))
             }
             Self::NotAdmitted { names } => {
                 write!(f, "too many members to answer: {} left out", Names(names))

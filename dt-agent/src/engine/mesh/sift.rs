@@ -1,9 +1,9 @@
-//! Which members make sense, and which of them are peers.
+//! Which members make sense, and which of them could be probed.
 
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
-use super::{Family, Member, Membership, MeshSettings, Peer, Problem};
+use super::{Family, Member, Membership, MeshSettings, Problem};
 
 /// A membership without its mistakes.
 pub(super) struct Sifted<'a> {
@@ -11,8 +11,8 @@ pub(super) struct Sifted<'a> {
     pub own: Option<&'a Member>,
     /// All other members that make sense, in the order of the membership.
     pub others: Vec<&'a Member>,
-    /// Those of them that are probed.
-    pub peers: Vec<Peer>,
+    /// Those of them that could be probed, and by which address.
+    pub within_reach: Vec<(&'a Member, IpAddr)>,
     /// What was left out and why.
     pub problems: Vec<Problem>,
 }
@@ -24,7 +24,7 @@ impl<'a> Sifted<'a> {
             .members
             .iter()
             .find(|member| member.name == settings.name);
-        let mut sieve = Sieve::new(own);
+        let mut sieve = Sieve::new(own, membership.members.len());
         let others = membership
             .members
             .iter()
@@ -34,11 +34,11 @@ impl<'a> Sifted<'a> {
         let mut sifted = Self {
             own,
             others,
-            peers: Vec::new(),
+            within_reach: Vec::new(),
             problems: sieve.problems,
         };
         match own {
-            Some(own) => sifted.choose_peers(own, settings),
+            Some(own) => sifted.reach(own, settings.family),
             None => sifted.problems.push(Problem::NotAMember {
                 name: settings.name.clone(),
             }),
@@ -46,30 +46,14 @@ impl<'a> Sifted<'a> {
         sifted
     }
 
-    fn choose_peers(&mut self, own: &Member, settings: &MeshSettings) {
-        let mut beyond = Vec::new();
+    fn reach(&mut self, own: &Member, family: Family) {
         for member in &self.others {
-            match common_address(own, member, settings.family) {
+            match common_address(own, member, family) {
+                Some(address) => self.within_reach.push((member, address)),
                 None => self.problems.push(Problem::NoCommonFamily {
                     name: member.name.clone(),
                 }),
-                Some(_) if self.peers.len() >= settings.peer_limit => {
-                    beyond.push(member.name.clone());
-                }
-                Some(address) => self.peers.push(Peer {
-                    name: member.name.clone(),
-                    address,
-                    port: member.port,
-                    labels: member.labels.clone(),
-                    state: member.state,
-                }),
             }
-        }
-        if !beyond.is_empty() {
-            self.problems.push(Problem::PeerLimit {
-                limit: settings.peer_limit,
-                names: beyond,
-            });
         }
     }
 }
@@ -84,10 +68,11 @@ struct Sieve<'a> {
 }
 
 impl<'a> Sieve<'a> {
-    fn new(own: Option<&'a Member>) -> Self {
-        let names = own.iter().map(|own| own.name.as_str()).collect();
+    fn new(own: Option<&'a Member>, members: usize) -> Self {
+        let mut names = HashSet::with_capacity(members);
+        names.extend(own.map(|own| own.name.as_str()));
         Self {
-            holders: HashMap::new(),
+            holders: HashMap::with_capacity(members),
             names,
             own,
             problems: Vec::new(),

@@ -253,7 +253,7 @@ fn new_labels_are_an_update_and_a_new_address_is_another_path() {
 }
 
 #[test]
-fn those_beyond_the_peer_limit_are_named_and_counted() {
+fn beyond_the_peer_limit_fewer_are_probed_and_all_are_answered() {
     let mut mesh = Mesh::new(MeshSettings {
         peer_limit: 2,
         ..settings(Family::Auto)
@@ -261,12 +261,45 @@ fn those_beyond_the_peer_limit_are_named_and_counted() {
     let mut members = vec![me()];
     members.extend((0..9).map(|index| member(&format!("n{index}"), &[&format!("10.0.1.{index}")])));
     mesh.handle_membership(&membership(&members));
-    assert_eq!(names(&mesh), ["n0", "n1"]);
-    assert_eq!(
-        mesh.problems()[0].to_string(),
-        "more than 2 peers: 7 (n2, n3, n4, n5, n6, ...) left out"
+    assert_eq!(mesh.peers().count(), 2);
+    let Shape::Graphs(graphs) = mesh.shape() else {
+        panic!("{:?}", mesh.shape());
+    };
+    assert!(
+        graphs.is_cut(),
+        "nobody has a rack, so everybody is one: {graphs:?}"
     );
     assert_eq!(mesh.admitted().count(), 9);
+    members.truncate(3);
+    mesh.handle_membership(&membership(&members));
+    assert_eq!(
+        (names(&mesh), mesh.shape()),
+        (vec!["n0", "n1"], Shape::Full)
+    );
+}
+
+#[test]
+fn whom_this_node_cannot_reach_takes_nobody_elses_place() {
+    let mut mesh = Mesh::new(MeshSettings {
+        peer_limit: 2,
+        ..settings(Family::V4)
+    });
+    let mut members = vec![me()];
+    members
+        .extend((0..9).map(|index| member(&format!("n{index}"), &[&format!("fd00::1:{index}")])));
+    members.push(member("v4", &["10.0.0.9"]));
+    mesh.handle_membership(&membership(&members));
+    assert_eq!((names(&mesh), mesh.shape()), (vec!["v4"], Shape::Full));
+}
+
+#[test]
+fn no_setting_makes_more_peers_than_a_reflector_can_tell_apart() {
+    let mut mesh = Mesh::new(MeshSettings {
+        peer_limit: usize::MAX,
+        ..settings(Family::Auto)
+    });
+    mesh.handle_membership(&membership(&many(20_000)));
+    assert_eq!(mesh.peers().count(), MeshSettings::MAX_PEER_LIMIT);
 }
 
 #[test]
@@ -294,15 +327,20 @@ fn a_state_is_news_of_the_same_path() {
 #[test]
 fn ten_thousand_members_and_more_fit() {
     let mut mesh = mesh();
+    let changes = mesh.handle_membership(&membership(&many(20_000)));
+    assert_eq!(changes.len(), MeshSettings::DEFAULT_PEER_LIMIT);
+    assert_eq!(mesh.admitted().count(), MAX_MEMBERS as usize);
+    assert_eq!(mesh.problems().len(), 1);
+}
+
+/// This node and so many others.
+fn many(others: u32) -> Vec<Member> {
     let mut members = vec![me()];
-    members.extend((0..20_000_u32).map(|index| Member {
+    members.extend((0..others).map(|index| Member {
         addresses: vec![IpAddr::V4((0x0b00_0000 + index).into())],
         ..member(&format!("n{index}"), &[])
     }));
-    let changes = mesh.handle_membership(&membership(&members));
-    assert_eq!(changes.len(), MeshSettings::DEFAULT_PEER_LIMIT);
-    assert_eq!(mesh.admitted().count(), MAX_MEMBERS as usize);
-    assert_eq!(mesh.problems().len(), 2);
+    members
 }
 
 fn any_member() -> impl Strategy<Value = Member> {
@@ -358,10 +396,10 @@ proptest! {
             }
             let peers: BTreeMap<_, _> = mesh.peers().map(|(slot, peer)| (slot, peer.clone())).collect();
             prop_assert_eq!(&peers, &model);
-            let fresh = Sifted::of(&membership, &mesh.settings);
-            let expected = if membership.stop { Vec::new() } else { fresh.peers };
-            prop_assert_eq!(model.len(), expected.len(), "history does not matter");
-            prop_assert!(expected.iter().all(|peer| model.values().any(|known| known == peer)));
+            let mut fresh = Mesh::new(mesh.settings.clone());
+            fresh.handle_membership(&membership);
+            prop_assert_eq!(model.len(), fresh.peers().count(), "history does not matter");
+            prop_assert!(fresh.peers().all(|(_, peer)| model.values().any(|known| known == peer)));
             prop_assert!(model.len() <= 6);
             prop_assert!(model.values().all(|peer| peer.name != "me"));
             prop_assert_eq!(mesh.handle_membership(&membership), []);
