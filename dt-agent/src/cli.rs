@@ -19,7 +19,7 @@ use args::{Root, Task};
 /// A command with its flags, as typed.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Cli {
-    /// Be a member of a mesh: probe all others, answer all others, publish what was measured.
+    /// Be a member of a mesh: probe the others, answer all of them, publish what was measured.
     Run(Typed),
     /// Probe hosts from the terminal.
     Ping(Typed),

@@ -1,5 +1,6 @@
 //! A mesh of three hosts: every pair measured, none lost, and the ways in which an operator changes it.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::process::{Command, Stdio};
 
@@ -111,6 +112,59 @@ fn a_member_that_is_added_is_probed_and_one_that_is_removed_departs() -> Result<
     assert!(gone.adds_up(), "{:?}", gone.counters);
     let kept = feed.pair("n2").context("it was probed")?.counters;
     assert_eq!(unexplained(&kept), 0, "{kept:?}");
+    Ok(())
+}
+
+#[test]
+fn beyond_the_peer_limit_racks_and_zones_are_probed_and_everybody_answers() -> Result<()> {
+    skip_unless_equipped!();
+    // Two racks in one zone, and a third one in another.
+    let lab = Lab::mesh(6)?;
+    let labels = ["z1 r1", "z1 r1", "z1 r2", "z1 r2", "z2 r1", "z2 r1"];
+    let places = labels.map(|text| text.split_once(' ').expect("zone and rack"));
+    let members = lab
+        .hosts()
+        .into_iter()
+        .zip(places)
+        .map(|(host, (zone, rack))| {
+            agent::member(host) + &format!("zone = \"{zone}\"\nrack = \"{rack}\"\n")
+        });
+    agent::write_peers(&lab, &members.collect::<String>())?;
+    let mut peers = Vec::new();
+    let launch = |host: &dt_tests::Host| {
+        let flags = ["--mode=tc", "--peer-limit=4"];
+        Launch::on(&lab, host.name())?
+            .flags(&flags)
+            .start(host.name())
+    };
+    let mut agents = (lab.hosts().into_iter().map(launch)).collect::<Result<Vec<_>>>()?;
+    for agent in &mut agents {
+        let line = agent.wait_until_said("There are more members than the peer limit")?;
+        assert!(
+            line.contains("others=5") && line.contains("1 of the own rack"),
+            "{line}"
+        );
+        let mut feed = agent.feed();
+        let probed = wait_for_feed("answers of all that are probed", &mut feed, |feed| {
+            let probed: Vec<_> = feed.peers().into_iter().map(str::to_owned).collect();
+            let answered = probed.iter().all(|peer| feed.received(peer) > 0);
+            (probed.len() >= 3 && answered).then_some(probed)
+        })?;
+        assert!(probed.len() <= 4, "{probed:?}");
+        peers.push(probed);
+    }
+    let hosts = lab.hosts().into_iter().map(dt_tests::Host::name);
+    let place_of: BTreeMap<_, _> = hosts.zip(places).collect();
+    for from in places {
+        let probed: BTreeSet<_> = (places.iter().zip(&peers))
+            .filter(|(place, _)| **place == from)
+            .flat_map(|(_, probed)| probed.iter().map(|peer| place_of[peer.as_str()]))
+            .collect();
+        let covers = |to: &(&str, &str)| probed.contains(to) || from.0 != to.0;
+        assert!(places.iter().all(covers), "{from:?} probes {probed:?} only");
+        let zones: BTreeSet<_> = probed.iter().map(|(zone, _)| *zone).collect();
+        assert_eq!(zones.len(), 2, "{from:?} probes {probed:?} only");
+    }
     Ok(())
 }
 

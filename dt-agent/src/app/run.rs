@@ -1,6 +1,7 @@
-//! `dt-agent run`: finds all others, probes them, answers them, publishes what it measured.
+//! `dt-agent run`: finds the others, probes and answers them, publishes what it measured.
 
 mod agent;
+mod choice;
 mod feed;
 
 use std::process::ExitCode;

@@ -20,7 +20,7 @@ pub(super) struct Root {
 
 #[derive(Subcommand)]
 pub(super) enum Task {
-    /// Be a member of a mesh: probe all others, answer all others, publish what was measured
+    /// Be a member of a mesh: probe the others, answer all of them, publish what was measured
     Run(Box<RunArgs>),
     /// Probe hosts from the terminal, timed in the kernel
     Ping(Box<PingArgs>),
@@ -44,6 +44,10 @@ pub(super) struct RunArgs {
     /// Where the members come from: `zookeeper` or `file:PATH`; zookeeper if there are servers
     #[arg(long, value_name = "SOURCE", help_heading = MESH, long_help = DISCOVERY_HELP)]
     discovery: Option<String>,
+
+    /// Probe at most so many members, 1 to 16,383; a mesh of more is probed by rack and zone, see --rack and --zone
+    #[arg(long, value_name = "N", help_heading = MESH)]
+    peer_limit: Option<String>,
 
     #[command(flatten)]
     zookeeper: ZookeeperArgs,

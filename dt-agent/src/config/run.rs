@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use tracing::level_filters::LevelFilter;
 
 use crate::engine::ladder::{Mode, ModeRequest};
-use crate::engine::mesh::Family;
+use crate::engine::mesh::{Family, MeshSettings};
 
 use super::check::Checker;
 use super::error::ConfigError;
@@ -23,6 +23,8 @@ pub struct RunConfig {
     pub node: String,
     /// Where the members come from.
     pub discovery: DiscoverySource,
+    /// Greatest number of members that are probed.
+    pub peer_limit: usize,
     /// The way to ZooKeeper, for [`DiscoverySource::Zookeeper`].
     pub zookeeper: ZookeeperConfig,
     /// What this node says of itself there.
@@ -210,6 +212,7 @@ impl RunConfig {
         let config = Self {
             node: check.one("node", parse::node),
             discovery: check_discovery(&mut check),
+            peer_limit: check.one("peer_limit", peer_limit),
             zookeeper: ZookeeperConfig::check(&mut check),
             own: SelfConfig::check(&mut check),
             feed: check.one("feed", feed),
@@ -315,6 +318,10 @@ fn feed(text: &str) -> Result<FeedTarget, String> {
             "is neither kafka nor none nor a directory such as file:/var/lib/distributed-trace/feed",
         )),
     }
+}
+
+fn peer_limit(text: &str) -> Result<usize, String> {
+    parse::whole(text, 1..=MeshSettings::MAX_PEER_LIMIT)
 }
 
 fn window(text: &str) -> Result<Duration, String> {

@@ -61,6 +61,7 @@ pub(crate) const RUN: CommandSettings = CommandSettings {
     settings: &[
         NODE,
         text("discovery", "DT_DISCOVERY"),
+        number("peer_limit", "DT_PEER_LIMIT", "2500"),
         ZOOKEEPER,
         ZOOKEEPER_ROOT,
         ZOOKEEPER_SESSION,

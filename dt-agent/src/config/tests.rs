@@ -11,7 +11,7 @@ use tracing::level_filters::LevelFilter;
 
 use super::*;
 use crate::engine::ladder::{Mode, ModeRequest};
-use crate::engine::mesh::Family;
+use crate::engine::mesh::{Family, MeshSettings};
 
 fn typed(values: &[(&'static str, &str)]) -> Typed {
     let mut typed = Typed::default();
@@ -71,6 +71,7 @@ fn the_defaults_are_those_that_the_documents_promise() {
         config.feed,
         FeedTarget::File("/var/lib/distributed-trace/feed".into())
     );
+    assert_eq!(config.peer_limit, MeshSettings::DEFAULT_PEER_LIMIT);
     assert!((config.rate - 1.0).abs() < f64::EPSILON);
     assert_eq!(
         (config.window, config.timeout),
@@ -273,6 +274,7 @@ fn each_bound_holds_at_its_edge_and_not_beyond() {
             &["0.001", "20000"],
             &["0", "0.0009", "20000.1", "NaN", "inf", "-1", "x"],
         ),
+        ("peer_limit", &["1", "16383"], &["0", "16384", "all", "-1"]),
         ("window", &["1", "60s"], &["0.9", "61", "x", "-1"]),
         ("timeout", &["1ms", "10"], &["0", "0.9ms", "10.1"]),
         ("compare_every", &["0", "1"], &["-1", "0.5"]),

@@ -18,6 +18,7 @@ use crate::adapters::net::Net;
 use crate::app::log;
 use crate::app::peers::{self, Place, Places};
 use crate::app::report::Reporter;
+use crate::app::run::choice::Choice;
 use crate::app::run::feed::Feed;
 use crate::app::station::{self, Ground, StationSettings};
 use crate::config::{Detail, Reloaded, RunConfig};
@@ -30,6 +31,7 @@ pub(super) struct Agent {
     config: RunConfig,
     locals: Vec<IpAddr>,
     mesh: Mesh,
+    told: Choice,
     places: Places,
     /// The last peer without a route that was looked for.
     homeless_after: Option<Slot>,
@@ -70,7 +72,7 @@ impl Agent {
         let mut mesh = Mesh::new(MeshSettings {
             name: config.node.clone(),
             family: config.family,
-            peer_limit: MeshSettings::DEFAULT_PEER_LIMIT,
+            peer_limit: config.peer_limit,
         });
         let changes = mesh.handle_membership(&first.membership);
         let own = mesh
@@ -104,6 +106,7 @@ impl Agent {
             stamps_arrivals: node.is_none(),
             locals,
             mesh,
+            told: Choice::All,
             places: Places::new(),
             homeless_after: None,
             node,
@@ -425,7 +428,7 @@ impl Agent {
         }
     }
 
-    fn note_problems(&self, discovered: &Discovered) {
+    fn note_problems(&mut self, discovered: &Discovered) {
         for left_out in &discovered.left_out {
             tracing::warn!("{left_out}");
         }
@@ -435,6 +438,7 @@ impl Agent {
         if self.mesh.stopped() {
             tracing::warn!("The mesh is told to stop: nobody is probed.");
         }
+        self.told.tell(self.mesh.shape(), self.config.peer_limit);
     }
 }
 
