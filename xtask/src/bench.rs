@@ -5,6 +5,7 @@ mod discovery;
 #[cfg(feature = "kafka")]
 mod feed;
 mod foreign;
+mod json;
 mod machine;
 #[cfg(feature = "kafka")]
 mod outage;

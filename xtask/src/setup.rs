@@ -217,6 +217,8 @@ const NEEDS: &[Need] = &[
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     #[test]
@@ -227,6 +229,22 @@ mod tests {
             assert!(!matches!(need.what, What::Packages(servers::PACKAGES)));
             assert!(need.what.name() != STAMP_SUITE.name);
         }
+    }
+
+    #[test]
+    fn the_dockerfile_installs_what_set_up_installs_to_build() {
+        let dockerfile = include_str!("../../Dockerfile");
+        let building = NEEDS.iter().filter(|need| need.is_for(Group::Build));
+        let packages = building.flat_map(|need| match need.what {
+            What::Packages(names) => names,
+            What::CargoTool(tool) => tool.packages,
+            _ => &[],
+        });
+        let wanted: BTreeSet<_> = packages.map(|name| (*name).to_owned()).collect();
+        let installed = dt_tests::docker::images::dockerfile_packages(dockerfile);
+        assert_eq!(BTreeSet::from_iter(installed), wanted);
+        let linker = format!("{} --version {}", BPF_LINKER.name, BPF_LINKER.version);
+        assert!(dockerfile.contains(&linker), "no {linker}");
     }
 
     #[test]

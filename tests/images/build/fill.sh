@@ -14,7 +14,8 @@ for toolchain in "$RUSTUP_HOME"/toolchains/*; do
     # A name for another one is a link into the other home.
     [[ ! -L $toolchain ]] || ln -sfn "$(basename "$(readlink "$toolchain")")" "$toolchain"
 done
-tar -C /host/cargo -c . | tar -x -C "$CARGO_HOME"
+# But for its passwords.
+tar -C /host/cargo -c --exclude 'credentials*' . | tar -x -C "$CARGO_HOME"
 # As `cargo install` finds it, which then has nothing to do.
 cp -a /host/target/tools/.crates* "$CARGO_HOME/"
 cp -a /host/target/tools/bin/bpf-linker "$CARGO_HOME/bin/"

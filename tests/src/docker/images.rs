@@ -44,6 +44,7 @@ impl Images {
         maker.forget_others(&[
             &base,
             &java,
+            &build_tag(&base)?,
             &images.zookeeper,
             &images.kafka,
             &images.agent,
@@ -131,13 +132,8 @@ impl Maker<'_> {
     }
 
     fn build_image(&self, base: &str) -> Result<String> {
-        let packages = dockerfile_packages(&fs::read_to_string(root().join("Dockerfile"))?);
-        let lock = fs::read_to_string(root().join("Cargo.lock"))?;
-        let fill = fs::read_to_string(images_dir().join("build/fill.sh"))?;
-        let (rustup, cargo) = rust_homes()?;
-        let homes = format!("{} {}", rustup.display(), cargo.display());
-        let tag = tag("build", &[base, &packages.join(" "), &lock, &fill, &homes]);
-        self.make(&tag, || self.fill(base, &tag, &packages))
+        let tag = build_tag(base)?;
+        self.make(&tag, || self.fill(base, &tag, &build_packages()?))
     }
 
     fn fill(&self, base: &str, tag: &str, packages: &[String]) -> Result<()> {
@@ -193,20 +189,34 @@ impl Maker<'_> {
         Ok(tag.to_owned())
     }
 
-    /// Removes what earlier versions of these images were, but for the one to build in, which takes longest.
+    /// Removes what earlier versions of these images were.
     fn forget_others(&self, kept: &[&str]) -> Result<()> {
         let all =
             run(&mut self
                 .engine
                 .docker(&["image", "ls", "--format={{.Repository}}:{{.Tag}}"]))?;
         let ours = all.lines().filter(|tag| tag.starts_with(PREFIX));
-        let builds = format!("{PREFIX}build:");
-        for tag in ours.filter(|tag| !kept.contains(tag) && !tag.starts_with(&builds)) {
+        for tag in ours.filter(|tag| !kept.contains(tag)) {
             run(&mut self.engine.docker(&["image", "rm", tag]))?;
         }
         run(&mut self.engine.docker(&["image", "prune", "--force"]))?;
         Ok(())
     }
+}
+
+/// The name of the image to build in.
+fn build_tag(base: &str) -> Result<String> {
+    let lock = fs::read_to_string(root().join("Cargo.lock"))?;
+    let fill = fs::read_to_string(images_dir().join("build/fill.sh"))?;
+    let (rustup, cargo) = rust_homes()?;
+    let homes = format!("{} {}", rustup.display(), cargo.display());
+    let packages = build_packages()?.join(" ");
+    Ok(tag("build", &[base, &packages, &lock, &fill, &homes]))
+}
+
+fn build_packages() -> Result<Vec<String>> {
+    let dockerfile = fs::read_to_string(root().join("Dockerfile"))?;
+    Ok(dockerfile_packages(&dockerfile))
 }
 
 /// The packages that the first stage of a Dockerfile installs.

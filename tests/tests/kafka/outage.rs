@@ -31,6 +31,7 @@ fn two_minutes_without_a_broker_under_load_cost_nothing() -> Result<()> {
         servers.enter(|| wait_for_sequence(broker, host, 5))??;
     }
     kafka.kill()?;
+    // The fault itself: so long, whatever happens meanwhile.
     thread::sleep(AWAY);
     kafka.start()?;
     // One batch a second was made meanwhile, and some come after the spool.

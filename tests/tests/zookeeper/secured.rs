@@ -109,7 +109,8 @@ fn wrong(lab: &Lab, files: &Files, servers: &str, plain: String) -> Result<()> {
         let line = agent.wait_until_said("no connection")?;
         ensure!(line.contains(said), "{what}: {line}");
         // It tries again at least twice more in this time, and says nothing new.
-        agent.process.wait(std::time::Duration::from_secs(4)).err();
+        let ended = agent.process.wait(std::time::Duration::from_secs(4));
+        ensure!(ended.is_err(), "{what}: the agent ended: {ended:?}");
         let lines = agent.process.output()?.matches("no connection").count();
         ensure!(lines == 1, "{what}: {lines} lines");
         agent.kill()?;

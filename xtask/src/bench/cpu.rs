@@ -5,8 +5,6 @@
 
 mod report;
 
-use std::fs::File;
-use std::io::Write;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -17,6 +15,7 @@ use dt_tests::Interrupt;
 use serde::Serialize;
 
 use super::foreign;
+use super::json::JsonFile;
 use super::machine::Machine;
 use super::pair::{Asked, Pair, hold, interrupted_output, measured};
 use super::spinners::{Reading, Speed, Spinners};
@@ -93,11 +92,7 @@ impl Round {
 
 /// Sets up, builds, lets both take turns, and prints.
 pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
-    let json = options
-        .json
-        .as_ref()
-        .map(|path| File::create(path).with_context(|| format!("cannot write {}", path.display())));
-    let json = json.transpose()?;
+    let json = JsonFile::create(options.json.as_deref())?;
     setup::run(workspace, Group::Bench)?;
     let built = build::run(workspace)?;
     let interrupt = Interrupt::catch()?;
@@ -111,10 +106,7 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     let rounds = bench.play()?;
     let report = report::Report::new(&Machine::look()?, options, rounds);
     print!("{}", report.to_markdown());
-    if let Some(mut file) = json {
-        writeln!(file, "{}", serde_json::to_string_pretty(&report)?)?;
-    }
-    Ok(())
+    json.write(&report)
 }
 
 struct Bench<'a> {

@@ -4,7 +4,7 @@
 //! another, so that the wire between them tells the bytes. Crowd and server share this machine's CPUs, so times are upper
 //! bounds of what as many hosts with as many CPUs would see.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Stdio};
@@ -16,6 +16,7 @@ use dt_tests::servers::{Place, ZooKeeper, zookeeper};
 use dt_tests::{Lab, SERVERS};
 use serde::{Deserialize, Serialize};
 
+use super::json::JsonFile;
 use super::machine::Machine;
 use crate::process;
 use crate::setup::{self, Group};
@@ -39,18 +40,13 @@ pub struct Options {
 
 /// Sets up, builds, measures, prints; an error if a single change took longer than is promised.
 pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
-    let create = |path: &PathBuf| {
-        File::create(path).with_context(|| format!("cannot write {}", path.display()))
-    };
-    let json = options.json.as_ref().map(create).transpose()?;
+    let json = JsonFile::create(options.json.as_deref())?;
     setup::run(workspace, Group::DemoFull)?;
     let crowd = build(workspace)?;
     dt_tests::sweep()?;
     let report = measure(options, &crowd)?;
     print!("{}", report.to_markdown());
-    if let Some(mut file) = json {
-        writeln!(file, "{}", serde_json::to_string_pretty(&report)?)?;
-    }
+    json.write(&report)?;
     let slowest = report.slowest_change();
     ensure!(
         slowest <= CHANGE_LIMIT_S,

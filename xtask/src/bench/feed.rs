@@ -11,15 +11,14 @@ mod report;
 mod shape;
 
 use std::env;
-use std::fs::File;
-use std::io::Write;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::{Args, value_parser};
 use dt_tests::Interrupt;
 
+use super::json::JsonFile;
 use super::machine::Machine;
 use crate::build;
 use crate::process;
@@ -59,10 +58,7 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     if cfg!(debug_assertions) {
         return run_optimised(workspace);
     }
-    let create = |path: &PathBuf| {
-        File::create(path).with_context(|| format!("cannot write {}", path.display()))
-    };
-    let json = options.json.as_ref().map(create).transpose()?;
+    let json = JsonFile::create(options.json.as_deref())?;
     setup::run(workspace, Group::Bench)?;
     let built = build::run(workspace)?;
     let interrupt = Interrupt::catch()?;
@@ -85,10 +81,7 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     }
     let report = Report::new(&machine, options, &recording, costs, throughputs);
     print!("{}", report.to_markdown());
-    if let Some(mut file) = json {
-        writeln!(file, "{}", serde_json::to_string_pretty(&report)?)?;
-    }
-    Ok(())
+    json.write(&report)
 }
 
 /// This command once more, built as agents and readers are: what is timed is in this program.

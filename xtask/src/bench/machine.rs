@@ -4,9 +4,18 @@ use std::fs;
 use std::thread;
 
 use anyhow::{Context, Result};
+use nix::sched::{CpuSet, sched_setaffinity};
+use nix::unistd::Pid;
 use serde::Serialize;
 
 use crate::process;
+
+/// Keeps this thread on one CPU: a move to another in the middle of a turn is the noisiest thing that can happen to it.
+pub fn stay_on_one_cpu() -> Result<()> {
+    let mut one = CpuSet::new();
+    one.set(0)?;
+    Ok(sched_setaffinity(Pid::from_raw(0), &one)?)
+}
 
 /// This machine, now.
 #[derive(Serialize)]

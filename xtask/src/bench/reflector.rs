@@ -4,8 +4,6 @@
 //! frame between runs, so it must be a request again once it is a reply: both ends are ours, both ports 862, and the
 //! programs are told to answer what looks like a reply.
 
-use std::fs::File;
-use std::io::Write;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
@@ -18,11 +16,10 @@ use dt_common::map::{
 use dt_tests::Datapath;
 use dt_tests::datapath::{self, Hook, IFINDEX, mapped};
 use dt_tests::frame::{self, Checksum, Frame};
-use nix::sched::{CpuSet, sched_setaffinity};
-use nix::unistd::Pid;
 use serde::Serialize;
 
-use super::machine::Machine;
+use super::json::JsonFile;
+use super::machine::{Machine, stay_on_one_cpu};
 use super::spread::Spread;
 use crate::build;
 use crate::setup::{self, Group};
@@ -77,10 +74,7 @@ struct Row {
 
 /// Sets up, builds, times, and prints.
 pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
-    let create = |path: &PathBuf| {
-        File::create(path).with_context(|| format!("cannot write {}", path.display()))
-    };
-    let json = options.json.as_ref().map(create).transpose()?;
+    let json = JsonFile::create(options.json.as_deref())?;
     setup::run(workspace, Group::Bench)?;
     let built = build::run(workspace)?;
     let mut bench = Bench {
@@ -101,10 +95,7 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
         rows: bench.rows()?,
     };
     print!("{}", report.to_markdown());
-    if let Some(mut file) = json {
-        writeln!(file, "{}", serde_json::to_string_pretty(&report)?)?;
-    }
-    Ok(())
+    json.write(&report)
 }
 
 struct Bench<'a> {
@@ -313,13 +304,6 @@ fn ends(ipv6: bool) -> [IpAddr; 2] {
             [10, 77, 0, number].into()
         }
     })
-}
-
-/// A move to another CPU in the middle of a turn is the noisiest thing that can happen to it.
-fn stay_on_one_cpu() -> Result<()> {
-    let mut one = CpuSet::new();
-    one.set(0)?;
-    Ok(sched_setaffinity(Pid::from_raw(0), &one)?)
 }
 
 const CASES: [Case; 5] = [

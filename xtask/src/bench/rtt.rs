@@ -5,8 +5,6 @@
 
 mod report;
 
-use std::fs::File;
-use std::io::Write;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -18,6 +16,7 @@ use dt_tests::{Interrupt, Proc};
 use serde::Serialize;
 
 use super::foreign;
+use super::json::JsonFile;
 use super::machine::Machine;
 use super::pair::{Asked, Pair, hold, measured};
 use crate::build;
@@ -78,11 +77,7 @@ struct Turn {
 
 /// Sets up, builds, lets the probers take turns, and prints.
 pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
-    let json = options
-        .json
-        .as_ref()
-        .map(|path| File::create(path).with_context(|| format!("cannot write {}", path.display())));
-    let json = json.transpose()?;
+    let json = JsonFile::create(options.json.as_deref())?;
     setup::run(workspace, Group::Bench)?;
     let built = build::run(workspace)?;
     let interrupt = Interrupt::catch()?;
@@ -105,10 +100,7 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     }
     let report = report::Report::new(&Machine::look()?, options, &bench.turns);
     print!("{}", report.to_markdown());
-    if let Some(mut file) = json {
-        writeln!(file, "{}", serde_json::to_string_pretty(&report)?)?;
-    }
-    Ok(())
+    json.write(&report)
 }
 
 struct Bench<'a> {

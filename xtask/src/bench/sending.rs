@@ -4,8 +4,7 @@
 //! counted and dropped by XDP at the far end. One CPU does all of it, the far end's part included, and is never idle: so
 //! the time that passes is the cost.
 
-use std::fs::File;
-use std::io::{IoSlice, Write};
+use std::io::IoSlice;
 use std::net::{IpAddr, SocketAddrV4, UdpSocket};
 use std::os::fd::AsRawFd as _;
 use std::path::PathBuf;
@@ -18,13 +17,12 @@ use clap::{Args, ValueEnum as _, value_parser};
 use dt_tests::frame::{self, Frame};
 use dt_tests::{Host, Lab, LabObject};
 use nix::net::if_::if_nametoindex;
-use nix::sched::{CpuSet, sched_setaffinity};
 use nix::sys::socket::sockopt::Mark;
 use nix::sys::socket::{MsgFlags, MultiHeaders, SockaddrIn, sendmmsg, setsockopt};
-use nix::unistd::Pid;
 use serde::Serialize;
 
-use super::machine::Machine;
+use super::json::JsonFile;
+use super::machine::{Machine, stay_on_one_cpu};
 use super::spread::Spread;
 use crate::build;
 use crate::clock::Stopwatch;
@@ -77,10 +75,7 @@ struct Row {
 
 /// Sets up, builds, times, and prints.
 pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
-    let create = |path: &PathBuf| {
-        File::create(path).with_context(|| format!("cannot write {}", path.display()))
-    };
-    let json = options.json.as_ref().map(create).transpose()?;
+    let json = JsonFile::create(options.json.as_deref())?;
     setup::run(workspace, Group::Bench)?;
     let built = build::run(workspace)?;
     dt_tests::sweep()?;
@@ -99,10 +94,7 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
         rows: bench.rows()?,
     };
     print!("{}", report.to_markdown());
-    if let Some(mut file) = json {
-        writeln!(file, "{}", serde_json::to_string_pretty(&report)?)?;
-    }
-    Ok(())
+    json.write(&report)
 }
 
 struct Bench<'a> {
@@ -275,12 +267,6 @@ impl Report {
         }
         text
     }
-}
-
-fn stay_on_one_cpu() -> Result<()> {
-    let mut one = CpuSet::new();
-    one.set(0)?;
-    Ok(sched_setaffinity(Pid::from_raw(0), &one)?)
 }
 
 const BATCHES: [u32; 3] = [1, 10, 64];

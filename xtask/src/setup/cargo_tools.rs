@@ -12,10 +12,10 @@ use crate::workspace::Workspace;
 /// A program, its version, and how it is built.
 pub struct CargoTool {
     pub name: &'static str,
-    version: &'static str,
+    pub version: &'static str,
     options: &'static [&'static str],
     env: &'static [(&'static str, &'static str)],
-    packages: &'static [&'static str],
+    pub packages: &'static [&'static str],
 }
 
 impl CargoTool {

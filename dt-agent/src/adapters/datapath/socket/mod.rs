@@ -8,6 +8,8 @@ mod collector;
 mod event;
 mod flights;
 mod inbox;
+#[cfg(test)]
+pub(super) mod loopback;
 mod open;
 mod probes;
 mod reflector;

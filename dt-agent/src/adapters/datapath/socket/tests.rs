@@ -1,23 +1,21 @@
 //! Probes and replies through real sockets on the loopback link.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use dt_common::event::EventFlags;
-use dt_common::map::{Allowed, Reason};
+use dt_common::map::Reason;
 use dt_common::time::NtpTime;
 use dt_common::wire::{BASE_LEN, DtFlags, ReflectorPacket, SenderPacket};
 use zerocopy::IntoBytes;
 use zerocopy::network_endian::{U16, U32};
 
+use super::loopback::{self, V4, V6};
 use super::*;
 use crate::adapters::clock::{ClockTracker, SharedClock, read};
-use crate::engine::random::Random;
-use crate::engine::reflector::{AllowList, Policy, Rate};
+use crate::engine::reflector::AllowList;
 
-const V4: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
-const V6: SocketAddr = SocketAddr::new(IpAddr::V6(Ipv6Addr::LOCALHOST), 0);
 const EPOCH: u32 = 77;
 const SSID: u16 = 9;
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -36,30 +34,7 @@ fn options(local: SocketAddr, ports: usize) -> SocketOptions {
 }
 
 fn reflector(local: SocketAddr) -> SocketReflector {
-    let policy = Policy {
-        port: 0,
-        allow_all: false,
-        allow_loopback: true,
-        stateless: false,
-        source_rate: Rate::default(),
-        total_rate: Rate::default(),
-    };
-    let options = ReflectorOptions {
-        locals: vec![local],
-        policy,
-        random: Random::new(1),
-    };
-    let reflector = SocketReflector::start(&options, clock()).expect("a port");
-    let mut allowed = AllowList::default();
-    let member = Allowed {
-        member: 3,
-        flags: 0,
-    };
-    for source in [V4, V6] {
-        allowed.allow(source.ip(), member).expect("room");
-    }
-    reflector.set_allowed(allowed);
-    reflector
+    loopback::reflector(local, clock())
 }
 
 fn target(address: SocketAddr) -> Target {
