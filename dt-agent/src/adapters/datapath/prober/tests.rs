@@ -1,6 +1,5 @@
 //! The probing thread itself, through real sockets on the loopback link, while the clock port says that the clock was set.
 
-use std::cell::Cell;
 use std::time::Duration;
 
 use dt_common::wire::DtFlags;
@@ -71,6 +70,62 @@ fn start(clock: SharedClock) -> (Prober, Receiver<WindowBatch>) {
     (prober.expect("a thread"), windows)
 }
 
+/// All that the windows said.
+#[derive(Default)]
+struct Told {
+    ends: Vec<MonoNanos>,
+    sent: u64,
+    straddled: u64,
+    implausible: u64,
+    records: Vec<ProbeOutcome>,
+}
+
+impl Told {
+    fn take(&mut self, batch: WindowBatch) {
+        for window in batch.windows {
+            let counters = &window.report.counters;
+            self.ends.push(window.report.end);
+            self.sent += u64::from(counters.sent);
+            self.straddled += u64::from(counters.straddled);
+            self.implausible += u64::from(counters.implausible);
+            self.records.extend(window.records);
+        }
+    }
+
+    /// Nothing is lost, and nothing that was measured is wrong; the greatest round trip time and the longest pause, ns.
+    fn check(&mut self) -> (u64, u64) {
+        let records = &mut self.records;
+        records.sort_unstable_by_key(|record| record.seq);
+        let numbers: Vec<_> = records.iter().map(|record| record.seq).collect();
+        assert!(
+            numbers.iter().copied().eq(0..self.sent as u32),
+            "{numbers:?} of {}",
+            self.sent
+        );
+        let lost = records
+            .iter()
+            .filter(|record| record.outcome != Outcome::Received);
+        assert_eq!(lost.count(), 0, "{records:?}");
+        // The kernel stamps by a clock that nobody set: where one end of a probe has only its stamp and the other only ours,
+        // the two contradict each other, and that is seen.
+        let unmeasured = records.iter().filter(|record| record.rtt_ns.is_none());
+        assert_eq!(unmeasured.count() as u64, self.straddled + self.implausible);
+        assert!(self.ends.is_sorted(), "windows end in order");
+        let greatest_ns = records.iter().filter_map(|record| record.rtt_ns).max();
+        let greatest_ns = greatest_ns.expect("round trip times");
+        let pauses = records
+            .windows(2)
+            .map(|pair| pair[1].sent.since(pair[0].sent));
+        let pause_ns = pauses.max().expect("probes");
+        // The least step is 5 s, the deadline 1 s.
+        assert!(
+            greatest_ns < SECOND && pause_ns < SECOND,
+            "{greatest_ns} ns, {pause_ns} ns"
+        );
+        (greatest_ns, pause_ns)
+    }
+}
+
 #[test]
 fn steps_of_either_clock_leave_round_trip_times_probing_and_windows_alone() {
     let (mut own, mut peers) = (Steered::new(), Steered::new());
@@ -86,83 +141,58 @@ fn steps_of_either_clock_leave_round_trip_times_probing_and_windows_alone() {
         },
         path: Path::Socket,
     });
-    let mut records: Vec<ProbeOutcome> = Vec::new();
-    let (mut ends, mut sent, mut implausible) = (Vec::new(), 0_u64, 0_u64);
-    let straddled = Cell::new(0_u64);
-    let mut take = |batch: WindowBatch| {
-        for window in batch.windows {
-            ends.push(window.report.end);
-            sent += u64::from(window.report.counters.sent);
-            let counters = &window.report.counters;
-            straddled.set(straddled.get() + u64::from(counters.straddled));
-            implausible += u64::from(counters.implausible);
-            records.extend(window.records);
-        }
-    };
-    for (own_s, peers_s) in [
-        (0, 0),
-        (HOUR, 0),
-        (-HOUR, 0),
-        (10, -10),
-        (-10, HOUR),
-        (0, -HOUR),
-    ] {
+    let mut told = Told::default();
+    let set = STEPS.iter().flat_map(|(own, peers)| [own, peers]);
+    let set = set.filter(|seconds| **seconds != 0).count();
+    for (own_s, peers_s) in STEPS {
         own.step(own_s);
         peers.step(peers_s);
         for _ in 0..4 {
-            take(windows.recv_timeout(PATIENCE).expect("windows go on"));
+            told.take(windows.recv_timeout(PATIENCE).expect("windows go on"));
         }
     }
     // So often that some probes are on their way meanwhile, and by less than a round trip time may be.
     let until = clock::now().plus(nanos(PATIENCE));
-    let mut steps = 0_i64;
-    while straddled.get() == 0 && clock::now() < until {
-        steps += 1;
-        own.step(if steps % 2 == 0 { 5 } else { -5 });
+    let mut storm = 0_i64;
+    while told.straddled == 0 && clock::now() < until {
+        storm += 1;
+        own.step(if storm % 2 == 0 { 5 } else { -5 });
         if let Ok(batch) = windows.recv_timeout(Duration::from_millis(1)) {
-            take(batch);
+            told.take(batch);
         }
     }
     prober.stop();
-    windows.try_iter().for_each(&mut take);
-    let straddled = straddled.get();
+    for batch in windows.try_iter() {
+        told.take(batch);
+    }
     assert!(
-        straddled > 0,
-        "none of {steps} steps met a probe on its way"
+        told.straddled > 0,
+        "none of {storm} steps met a probe on its way"
     );
-
-    records.sort_unstable_by_key(|record| record.seq);
-    let numbers: Vec<_> = records.iter().map(|record| record.seq).collect();
-    assert!(
-        numbers.iter().copied().eq(0..sent as u32),
-        "{numbers:?} of {sent}"
-    );
-    let lost = records
-        .iter()
-        .filter(|record| record.outcome != Outcome::Received);
-    assert_eq!(lost.count(), 0, "{records:?}");
-    let greatest_ns = records.iter().filter_map(|record| record.rtt_ns).max();
-    let greatest_ns = greatest_ns.expect("round trip times");
-    // The least step is 10 s, the deadline 1 s.
-    assert!(greatest_ns < 1_000_000_000, "{greatest_ns} ns");
-    let unmeasured = records
-        .iter()
-        .filter(|record| record.rtt_ns.is_none())
-        .count();
-    // The kernel stamps by a clock that nobody set: where one end of a probe has only its stamp and the other only ours, the two
-    // contradict each other, and that is seen.
-    assert_eq!(unmeasured as u64, straddled + implausible);
-    let pauses = records
-        .windows(2)
-        .map(|pair| pair[1].sent.since(pair[0].sent));
-    let pause_ns = pauses.max().expect("probes");
-    assert!(pause_ns < 1_000_000_000, "no probe for {pause_ns} ns");
-    assert!(ends.is_sorted(), "windows end in order");
+    let (greatest_ns, pause_ns) = told.check();
+    let Told {
+        sent,
+        straddled,
+        implausible,
+        ..
+    } = told;
     println!(
-        "promised: clock steps of own and peer's clock (±5 s, ±10 s, ±1 h, by the clock port): round trip times, probing and windows unharmed \
-         | seen: {sent} probes, {} steps, 0 lost, greatest round trip time {:.3} ms, {straddled} straddled a step and {implausible} contradicted themselves, both not measured, longest pause {:.3} s",
-        steps + 9,
+        "promised: clock steps of own and peer's clock (±5 s, ±10 s, ±1 h, by the clock port): round trip times, probing and \
+         windows unharmed | seen: {sent} probes, {} steps, 0 lost, greatest round trip time {:.3} ms, {straddled} straddled a step \
+         and {implausible} contradicted themselves, both not measured, longest pause {:.3} s",
+        storm + set as i64,
         greatest_ns as f64 / 1e6,
         pause_ns as f64 / 1e9,
     );
 }
+
+const SECOND: u64 = 1_000_000_000;
+/// By how many seconds the own clock and the peer's are set.
+const STEPS: [(i64, i64); 6] = [
+    (0, 0),
+    (HOUR, 0),
+    (-HOUR, 0),
+    (10, -10),
+    (-10, HOUR),
+    (0, -HOUR),
+];
