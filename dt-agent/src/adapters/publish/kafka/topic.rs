@@ -80,10 +80,12 @@ impl Search {
     /// Why the topic could not be created, if so.
     fn create(&self) -> Option<Trouble> {
         match self.try_create() {
-            Ok(()) | Err(RDKafkaErrorCode::TopicAlreadyExists) => {
+            Ok(()) => {
                 tracing::info!(topic = %self.settings.topic, "Topic created.");
                 None
             }
+            // Another agent was first.
+            Err(RDKafkaErrorCode::TopicAlreadyExists) => None,
             Err(code) => Some(self.refused("it does not exist and cannot be created", code)),
         }
     }
