@@ -3,6 +3,7 @@
 use core::mem::offset_of;
 
 use crate::event::ReplyEvent;
+use crate::fan::{FanHead, FanOrder, FanReport, Hop};
 use crate::map::{
     Allowed, COUNTER_SLOTS, Config, ForeignKey, Iface, Proof, Reason, Session, Target,
 };
@@ -42,5 +43,9 @@ const _: () = {
     assert!(size_of::<ForeignKey>() == 40);
     assert!(size_of::<Session>() == 64);
     assert!(offset_of!(Session, seen) == 24);
+    assert!(size_of::<FanHead>() == 16);
+    assert!(size_of::<FanOrder>() == 16);
+    assert!(size_of::<FanReport>() == 32);
+    assert!(size_of::<Hop>() == 32);
     assert!(Reason::ALL.len() <= COUNTER_SLOTS as usize);
 };

@@ -10,6 +10,7 @@
 
 pub mod checksum;
 pub mod event;
+pub mod fan;
 mod layout;
 pub mod map;
 pub mod seen;

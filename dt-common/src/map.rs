@@ -94,6 +94,12 @@ pub mod names {
     pub const TOTAL: &str = "TOTAL";
     /// Counts by [`super::Reason`], per CPU.
     pub const COUNTERS: &str = "COUNTERS";
+    /// [`crate::fan::Hop`] by SSID.
+    pub const HOPS: &str = "HOPS";
+    /// [`crate::fan::FanReport`], one entry.
+    pub const FAN: &str = "FAN";
+    /// The last serial that user space took back, one entry.
+    pub const FAN_REVOKED: &str = "FAN_REVOKED";
     /// The agent's ring of [`crate::event::ReplyEvent`].
     pub const EVENTS: &str = "EVENTS";
     /// The guests' rings.
@@ -375,6 +381,8 @@ reasons! {
     UnstampedLease = "unstamped_lease",
     /// Sent back: a neighbour's answer that proves whether `XDP_TX` works.
     Proof = "proof",
+    /// A probe was made in the kernel.
+    Made = "made",
 }
 
 /// Counters in the `COUNTERS` map; more than there are reasons, so that new ones need no new map.

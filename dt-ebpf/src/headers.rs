@@ -19,9 +19,11 @@ pub const UDP_LEN: usize = 8;
 /// Longest UDP datagram that the programs handle; longer ones go to the stack. Covers jumbo frames of 9,216 bytes.
 pub const MAX_UDP_LEN: u16 = 9_216;
 
-const ETHERTYPE_IPV4: u16 = 0x0800;
+/// IPv4 (IEEE 802 numbers).
+pub const ETHERTYPE_IPV4: u16 = 0x0800;
 const ETHERTYPE_ARP: u16 = 0x0806;
-const ETHERTYPE_IPV6: u16 = 0x86dd;
+/// IPv6.
+pub const ETHERTYPE_IPV6: u16 = 0x86dd;
 const ETHERTYPE_VLAN: u16 = 0x8100;
 const ETHERTYPE_QINQ: u16 = 0x88a8;
 const PROTOCOL_UDP: u8 = 17;
@@ -274,7 +276,7 @@ pub fn words(address: &[[u8; 8]; 2]) -> AddressWords {
 
 /// An IPv4 address, as it lies in memory, in the form that all maps use: `::ffff:a.b.c.d`.
 #[inline(always)]
-fn mapped(address: u32) -> AddressWords {
+pub fn mapped(address: u32) -> AddressWords {
     let prefix = u64::from(u32::from_ne_bytes([0, 0, 0xff, 0xff]));
     let address = u64::from(address);
     [

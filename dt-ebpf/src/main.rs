@@ -22,6 +22,7 @@
 mod atomic;
 mod clock;
 mod collect;
+mod fan;
 mod headers;
 mod maps;
 mod packet;
@@ -64,12 +65,17 @@ pub fn tc_ingress(ctx: TcContext) -> i32 {
     verdict.to_tc(&ctx)
 }
 
-/// Writes T1 into probes that carry our mark.
+/// Writes T1 into probes that carry our mark, and makes the probes that a packet with our mark lists.
 #[classifier]
 pub fn tc_egress(ctx: TcContext) -> i32 {
-    if packet::mark(&ctx) == maps::PROBE_MARK.load() {
-        stamp::stamp(&mut SkbFrame::new(&ctx));
+    if packet::mark(&ctx) != maps::PROBE_MARK.load() {
+        return verdict::TC_NEXT;
     }
+    let mut frame = SkbFrame::new(&ctx);
+    if let Some(ipv6) = fan::listing(&frame) {
+        return fan::make(&ctx, ipv6);
+    }
+    stamp::stamp(&mut frame);
     verdict::TC_NEXT
 }
 

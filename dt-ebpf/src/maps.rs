@@ -7,6 +7,7 @@ use aya_ebpf::maps::lpm_trie::Key;
 use aya_ebpf::maps::ring_buf::RingBufEntry;
 use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf};
 use dt_common::event::ReplyEvent;
+use dt_common::fan::{FanReport, Hop, MAX_FAN_ORDERS};
 use dt_common::map::{
     AddressWords, Allowed, COUNTER_SLOTS, Config, FIRST_GUEST_SSID, ForeignKey, GUEST_RING_BYTES,
     Iface, MAX_FOREIGN, MAX_IFACES, MAX_MEMBERS, MAX_PREFIXES, MAX_SOURCE_PORTS, MAX_TARGETS,
@@ -42,6 +43,16 @@ static FOREIGN: LruHashMap<ForeignKey, Session> = LruHashMap::pinned(MAX_FOREIGN
 static SOURCES: LruHashMap<AddressWords, u64> = LruHashMap::pinned(MAX_FOREIGN, 0);
 #[map]
 static TOTAL: Array<u64> = Array::pinned(1, 0);
+/// Only the agent's targets have hops: guests send by sockets.
+#[map]
+static HOPS: Array<Hop> = Array::pinned(FIRST_GUEST_SSID as u32, 0);
+#[map]
+static FAN: Array<FanReport> = Array::pinned(1, 0);
+#[map]
+static FAN_REVOKED: Array<u64> = Array::pinned(1, 0);
+/// What one packet lists, where the stack has no room for it.
+#[map]
+static FAN_ORDERS: PerCpuArray<Orders> = PerCpuArray::with_max_entries(1, 0);
 #[map]
 static COUNTERS: PerCpuArray<u64> = PerCpuArray::pinned(COUNTER_SLOTS, 0);
 #[map]
@@ -183,6 +194,33 @@ pub fn target(ssid: u16) -> Option<TargetRef> {
 pub fn port_owner(index: u32) -> u16 {
     PORTS.get(index).map_or(0, |ssid| *ssid as u16)
 }
+
+/// How the last ordinary probe to a target left.
+#[inline(always)]
+pub fn hop(ssid: u16) -> Option<*mut Hop> {
+    HOPS.get_ptr_mut(u32::from(ssid))
+}
+
+/// What is told of the last packet that listed probes.
+#[inline(always)]
+pub fn fan() -> Option<*mut FanReport> {
+    FAN.get_ptr_mut(0)
+}
+
+/// The last serial that user space took back.
+#[inline(always)]
+pub fn revoked() -> Option<Word<u64>> {
+    FAN_REVOKED.get_ptr_mut(0).map(atomic_u64)
+}
+
+/// This CPU's room for a packet's list.
+#[inline(always)]
+pub fn orders() -> Option<*mut Orders> {
+    FAN_ORDERS.get_ptr_mut(0)
+}
+
+/// A packet's list, as bytes of orders.
+pub type Orders = [[u64; 2]; MAX_FAN_ORDERS];
 
 /// Room for one event in the ring of `ssid`'s owner; must be submitted or discarded on every path.
 #[inline(always)]

@@ -37,6 +37,8 @@ pub trait Frame {
     fn pull(&mut self, len: u32) -> bool;
     /// Whether `len` bytes exist at all, linear or not.
     fn holds(&self, len: u32) -> bool;
+    /// Whether it has a VLAN tag beside its bytes.
+    fn is_tagged(&self) -> bool;
     /// Adds `difference` to the UDP checksum at `offset` where it is complete. Invalidates views.
     fn repair_checksum(&mut self, offset: usize, difference: u32);
 
@@ -118,6 +120,11 @@ impl Frame for XdpFrame<'_> {
     }
 
     #[inline(always)]
+    fn is_tagged(&self) -> bool {
+        false
+    }
+
+    #[inline(always)]
     fn repair_checksum(&mut self, _offset: usize, _difference: u32) {}
 }
 
@@ -165,6 +172,12 @@ impl Frame for SkbFrame<'_> {
     #[inline(always)]
     fn holds(&self, len: u32) -> bool {
         self.0.len() >= len
+    }
+
+    #[inline(always)]
+    fn is_tagged(&self) -> bool {
+        // SAFETY: a plain load from the program's context.
+        unsafe { (*self.0.skb.skb).vlan_present != 0 }
     }
 
     #[inline(always)]

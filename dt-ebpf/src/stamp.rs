@@ -7,8 +7,8 @@ use dt_common::wire::{BASE_LEN, DtTlv, PROBE_LEN, SenderPacket};
 use crate::headers::{self, Datagram, UDP_LEN};
 use crate::packet::Frame;
 use crate::sum::{self, BASE_HEAD, PROBE_HEAD};
-use crate::wide::{read16, read64, write16, write64};
-use crate::{clock, maps};
+use crate::wide::{be16, read16, read64, write16, write64};
+use crate::{clock, fan, maps};
 
 /// Writes T1 into a probe of ours; anything else under our mark is left as it is.
 #[inline(always)]
@@ -41,6 +41,13 @@ fn write<F: Frame>(frame: &mut F, datagram: &Datagram, config: &Config) -> Optio
     if now >= config.lease_until_ns {
         maps::count(Reason::UnstampedLease);
         return None;
+    }
+    let (is_ordinary, ssid) = {
+        let packet = frame.at::<SenderPacket>(stamp)?;
+        (read64(&packet.timestamp) == 0, be16(&packet.ssid))
+    };
+    if is_ordinary {
+        fan::learn(frame, datagram, ssid, now);
     }
     let mut difference = 0;
     if datagram.udp_len as usize >= PROBE_HEAD {

@@ -35,6 +35,7 @@ pub mod lab;
 pub mod netns;
 pub mod object;
 mod owner;
+pub mod pinned;
 pub mod process;
 pub mod servers;
 pub mod skip;

@@ -9,13 +9,14 @@ use ipnet::IpNet;
 
 use crate::adapters::clock::{ClockState, ClockWatch, SharedClock};
 use crate::adapters::datapath::ebpf::{
-    EventRing, Node, NodeError, NodePins, NodeSettings, publish_clock,
+    EventRing, FanMaps, Node, NodeError, NodePins, NodeSettings, publish_clock,
 };
 use crate::adapters::datapath::prober::{KernelPath, Paths, SocketPath};
 use crate::adapters::datapath::socket::{ReflectorOptions, SocketOptions, SocketReflector};
 use crate::config::{RateLimits, SourcePorts};
 use crate::engine::ladder::{Mode, ModeRequest};
 use crate::engine::random::Random;
+use crate::engine::sender::Sender;
 use crate::engine::reflector::{AllowList, Policy, Rate};
 
 /// What a station needs to know, whichever command builds it.
@@ -112,7 +113,7 @@ fn remove_leftovers(settings: &StationSettings<'_>) -> Result<(), NodeError> {
 pub(super) fn open_paths(
     settings: &StationSettings<'_>,
     locals: &[IpAddr],
-    ring: Option<EventRing>,
+    kernel: Option<(EventRing, Option<(Sender, FanMaps)>)>,
     clock: &SharedClock,
     compare: bool,
 ) -> anyhow::Result<Paths> {
@@ -123,10 +124,10 @@ pub(super) fn open_paths(
             .collect(),
         ports: (settings.source_ports.first..=settings.source_ports.last).collect(),
         dscp: settings.dscp,
-        mark: ring.is_some().then_some(settings.mark),
+        mark: kernel.is_some().then_some(settings.mark),
     };
-    let kernel = ring
-        .map(|ring| KernelPath::open(&options, ring, clock.clone(), compare))
+    let kernel = kernel
+        .map(|(ring, making)| KernelPath::open(&options, ring, clock.clone(), compare, making))
         .transpose()?;
     if let Some(kernel) = kernel {
         // The configured ports are the programs': an interface without them sends from others.

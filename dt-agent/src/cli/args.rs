@@ -132,6 +132,10 @@ pub(super) struct RunArgs {
     #[arg(long, value_name = "N", help_heading = PROBES)]
     compare_every: Option<String>,
 
+    /// Who makes the packets: auto lets the programs make probes that leave together, where the way to the peer is known
+    #[arg(long, value_name = "auto|sockets|kernel", help_heading = PROBES)]
+    sender: Option<String>,
+
     /// Datapath: auto takes the best that is proved to work and follows changes, any other is had or is an error
     #[arg(long, value_name = "auto|xdp|tc|socket", help_heading = PATH)]
     mode: Option<String>,

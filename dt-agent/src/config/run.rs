@@ -8,6 +8,7 @@ use tracing::level_filters::LevelFilter;
 
 use crate::engine::ladder::{Mode, ModeRequest};
 use crate::engine::mesh::{Family, MeshSettings};
+use crate::engine::sender::Sender;
 
 use super::check::Checker;
 use super::error::ConfigError;
@@ -43,6 +44,8 @@ pub struct RunConfig {
     pub detail: Detail,
     /// Of how many probes to a peer one is also timed in user space; 0: none.
     pub compare_every: u32,
+    /// When probes are made in the kernel.
+    pub sender: Sender,
     /// Rung of the datapath ladder.
     pub mode: ModeRequest,
     /// Interfaces to probe and answer on; empty: those that lead to the peers.
@@ -222,6 +225,7 @@ impl RunConfig {
             timeout: check.one("timeout", timeout),
             detail: check.one("detail", detail),
             compare_every: check.one("compare_every", |text| parse::whole(text, 0..=u32::MAX)),
+            sender: check.one("sender", sender),
             mode: check.one("mode", parse::mode),
             interfaces: check.list("interface", parse::interface),
             family: check.one("family", parse::family),
@@ -337,6 +341,15 @@ fn detail(text: &str) -> Result<Detail, String> {
         "windows" => Ok(Detail::Windows),
         "probes" => Ok(Detail::Probes),
         _ => Err(String::from("is neither windows nor probes")),
+    }
+}
+
+fn sender(text: &str) -> Result<Sender, String> {
+    match text {
+        "auto" => Ok(Sender::Auto),
+        "sockets" => Ok(Sender::Sockets),
+        "kernel" => Ok(Sender::Kernel),
+        _ => Err(String::from("is none of auto, sockets and kernel")),
     }
 }
 

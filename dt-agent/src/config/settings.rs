@@ -90,6 +90,7 @@ pub(crate) const RUN: CommandSettings = CommandSettings {
         text("timeout", "DT_TIMEOUT").default("1s"),
         text("detail", "DT_DETAIL").default("windows"),
         number("compare_every", "DT_COMPARE_EVERY", "0"),
+        text("sender", "DT_SENDER").default("auto"),
         MODE,
         list("interface", "DT_INTERFACE"),
         text("family", "DT_FAMILY").default("auto"),

@@ -11,5 +11,6 @@ pub mod random;
 pub mod reflector;
 pub mod registry;
 pub mod schedule;
+pub mod sender;
 pub mod session;
 pub mod window;

@@ -30,6 +30,7 @@ use super::socket::{Probe, SendFailure, SendReport, Target};
 use crate::adapters::clock;
 use crate::engine::mesh::Slot;
 use crate::engine::random::Random;
+use crate::engine::sender;
 use crate::engine::schedule::{Due, Schedule, ScheduleSettings};
 use crate::engine::session::{Session, SessionConfig};
 
@@ -153,6 +154,8 @@ impl Drop for Prober {
 struct Entry {
     session: Session,
     path: Path,
+    /// When a reply came last.
+    answered: Option<MonoNanos>,
 }
 
 struct Worker {
@@ -273,7 +276,11 @@ impl Worker {
         }
         let mut session = Session::new(&self.session_config, sender_epoch, now);
         session.handle_local_counts(0, 0, now);
-        let before = self.peers.insert(slot.0, Entry { session, path });
+        let before = self.peers.insert(slot.0, Entry {
+                session,
+                path,
+                answered: None,
+            });
         let before = before.map(|entry| entry.path);
         self.demand.handle_way(before, Some(path), now);
         self.schedule.add(slot, self.settings.rate, now);
@@ -312,6 +319,7 @@ impl Worker {
         paths.poll_events(|event: &ReplyEvent| {
             if let Some(entry) = peers.get_mut(&event.ssid) {
                 entry.session.handle_reply(event, now);
+                entry.answered = Some(now);
             }
         });
         paths.poll_user_replies(|ssid, seq, received| {
@@ -362,6 +370,9 @@ impl Worker {
             entry.session.handle_skipped(due.skipped);
             let slot = due.first_port % self.settings.source_ports.max(1);
             let port = self.paths.source_port(path, slot);
+            let first = self.batch.len();
+            let may_be_made =
+                sender::may_be_made(entry.answered, now, self.session_config.interval_ns);
             for _ in 0..due.count {
                 let seq = entry.session.handle_send(port, now);
                 let timed = seq.checked_rem(self.settings.compare_every) == Some(0);
@@ -370,7 +381,13 @@ impl Worker {
                     slot,
                     seq,
                     timed,
+                    by_socket: !may_be_made,
                 });
+            }
+            // All of a run or none, so that they leave in order.
+            let run = &mut self.batch[first..];
+            if run.iter().any(|probe| probe.timed) {
+                run.iter_mut().for_each(|probe| probe.by_socket = true);
             }
         }
     }

@@ -104,7 +104,7 @@ impl Ground {
             mark: Some(DEFAULT_MARK),
             ..options.clone()
         };
-        let kernel = KernelPath::open(&marked, ring, clock.clock(), config.compare)?;
+        let kernel = KernelPath::open(&marked, ring, clock.clock(), config.compare, None)?;
         // The programs take replies to these ports: plain sockets need others.
         let options = SocketOptions {
             ports: vec![0; options.ports.len()],

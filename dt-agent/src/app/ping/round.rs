@@ -213,6 +213,7 @@ impl Round {
                         slot,
                         seq: host.handle_send(port, now),
                         timed: self.compare,
+                        by_socket: true,
                     });
                 }
             }

@@ -9,7 +9,7 @@ use tokio::sync::mpsc::{self, Receiver, error::TrySendError};
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use crate::adapters::clock::{self, ClockWatch, SharedClock};
-use crate::adapters::datapath::ebpf::Node;
+use crate::adapters::datapath::ebpf::{FanMaps, Node};
 use crate::adapters::datapath::prober::{
     Order, Path, Prober, ProberSettings, WindowBatch, WindowSink,
 };
@@ -23,6 +23,7 @@ use crate::app::run::feed::Feed;
 use crate::app::station::{self, Ground, StationSettings};
 use crate::config::{Detail, Reloaded, RunConfig};
 use crate::engine::ladder::ModeRequest;
+use crate::engine::sender::Sender;
 use crate::engine::mesh::{Mesh, MeshSettings, Peer, PeerChange, Slot};
 use crate::ports::{Discovered, PublishError, Publisher};
 
@@ -91,9 +92,11 @@ impl Agent {
         if let Some(node) = &mut node {
             node.set_locals(&own.addresses)?;
         }
+        let making = node.as_ref().and_then(|node| making(config, node));
+        let kernel = ring.map(|ring| (ring, making));
         let shared = clock.clock();
         let paths =
-            station::open_paths(&settings, &locals, ring, &shared, config.compare_every > 0)?;
+            station::open_paths(&settings, &locals, kernel, &shared, config.compare_every > 0)?;
         let reflector = start_reflector(&settings, &own.addresses, &shared, node.is_some())?;
         let (sink, windows) = window_channel();
         let prober = Prober::start(prober_settings(config, settings.seed), paths, sink)?;
@@ -503,6 +506,17 @@ fn station_settings(config: &RunConfig, seed: u64) -> StationSettings<'_> {
         lease: config.lease,
         handover: config.handover,
         seed,
+    }
+}
+
+/// How probes are made in the kernel; without it all go through sockets.
+fn making(config: &RunConfig, node: &Node) -> Option<(Sender, FanMaps)> {
+    match node.fan_maps() {
+        Ok(maps) => Some((config.sender, maps)),
+        Err(error) => {
+            tracing::warn!("No probes are made in the kernel: {:#}", anyhow::Error::from(error));
+            None
+        }
     }
 }
 

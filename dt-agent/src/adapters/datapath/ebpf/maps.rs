@@ -313,13 +313,13 @@ fn ring(name: &'static str, map: Map) -> Result<EventRing, MapsError> {
         .map_err(|source| MapsError::Open { name, source })
 }
 
-fn pinned(pins: &NodePins, name: &'static str) -> Result<Map, MapsError> {
+pub(super) fn pinned(pins: &NodePins, name: &'static str) -> Result<Map, MapsError> {
     let data = MapData::from_pin(pins.maps().join(name))
         .map_err(|source| MapsError::Open { name, source })?;
     Map::from_map_data(data).map_err(|source| MapsError::Open { name, source })
 }
 
-fn open<M>(
+pub(super) fn open<M>(
     name: &'static str,
     take: &mut impl FnMut(&'static str) -> Result<Map, MapsError>,
 ) -> Result<M, MapsError>
@@ -334,11 +334,11 @@ where
     })
 }
 
-fn access(name: &'static str) -> impl Fn(MapError) -> MapsError {
+pub(super) fn access(name: &'static str) -> impl Fn(MapError) -> MapsError {
     move |source| MapsError::Access { name, source }
 }
 
-fn parse<T: FromBytes>(name: &'static str, bytes: &[u8]) -> Result<T, MapsError> {
+pub(super) fn parse<T: FromBytes>(name: &'static str, bytes: &[u8]) -> Result<T, MapsError> {
     T::read_from_bytes(bytes).map_err(|_| MapsError::Layout { name })
 }
 

@@ -4,6 +4,7 @@
 //! updates the links in place and brings maps of its own. The hard fact: everything here outlives the agent on purpose,
 //! and only the lease in the configuration ends it.
 
+mod fan;
 mod guest;
 mod maps;
 mod node;
@@ -14,6 +15,7 @@ mod tenant;
 #[cfg(feature = "trace")]
 mod trace;
 
+pub use fan::FanMaps;
 pub use guest::{Visit, VisitError};
 pub use maps::{MapsError, NodeMaps, address_words};
 pub use node::{InterfaceStatus, Node, NodeError, NodeSettings, SharedMaps, publish_clock};

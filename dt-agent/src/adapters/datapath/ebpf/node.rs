@@ -24,7 +24,7 @@ pub use self::interface::InterfaceStatus;
 use self::interface::{Interface, Surroundings};
 use super::maps::address_words;
 use super::{
-    EventRing, Hook, LoadError, MapsError, NodeLock, NodeMaps, NodePins, PinsError, Programs,
+    EventRing, FanMaps, Hook, LoadError, MapsError, NodeLock, NodeMaps, NodePins, PinsError, Programs,
 };
 use crate::adapters::clock::{self, ClockState};
 use crate::adapters::net::{Link, Net, NetError};
@@ -136,6 +136,14 @@ impl Node {
     #[must_use]
     pub fn maps(&self) -> SharedMaps {
         Arc::clone(&self.maps)
+    }
+
+    /// What the programs tell of probes that they made, for whoever has them made.
+    ///
+    /// # Errors
+    /// A map cannot be opened.
+    pub fn fan_maps(&self) -> Result<FanMaps, MapsError> {
+        FanMaps::of_pins(&self.pins)
     }
 
     /// The configuration as the programs see it.

@@ -8,11 +8,12 @@ use dt_common::event::ReplyEvent;
 use dt_common::time::MonoNanos;
 
 use crate::adapters::clock::SharedClock;
-use crate::adapters::datapath::ebpf::EventRing;
+use crate::adapters::datapath::ebpf::{EventRing, FanMaps};
 use crate::adapters::datapath::socket::{
-    Collector, CollectorError, Failed, OpenError, Probe, ProbeSockets, Received, SendFailure,
+    Collector, CollectorError, Failed, Fan, OpenError, Probe, ProbeSockets, Received, SendFailure,
     SendReport, SocketOptions, Target, TargetError,
 };
+use crate::engine::sender::Sender;
 
 /// Which way a peer's probes go.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -32,7 +33,8 @@ pub struct KernelPath {
 }
 
 impl KernelPath {
-    /// Opens the sockets; with `compare`, also listens to the replies that are passed up.
+    /// Opens the sockets; with `compare`, also listens to the replies that are passed up; with `making`, has the programs
+    /// make probes.
     ///
     /// # Errors
     /// A socket is not to be had.
@@ -41,8 +43,13 @@ impl KernelPath {
         ring: EventRing,
         clock: SharedClock,
         compare: bool,
+        making: Option<(Sender, FanMaps)>,
     ) -> Result<Self, PathError> {
-        let sockets = ProbeSockets::open(options, None)?;
+        let fan = match making {
+            Some((sender, maps)) => Fan::open(options, sender, maps)?,
+            None => None,
+        };
+        let sockets = ProbeSockets::open(options, None)?.with_fan(fan);
         let passed_up = Mailbox::default();
         let collector = if compare {
             Some(passed_up.collect(&sockets, clock)?)

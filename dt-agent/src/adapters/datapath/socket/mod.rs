@@ -6,11 +6,13 @@
 
 mod collector;
 mod event;
+mod fan;
 mod flights;
 mod inbox;
 #[cfg(test)]
 pub(super) mod loopback;
 mod open;
+mod options;
 mod probes;
 mod reflector;
 mod targets;
@@ -22,6 +24,7 @@ mod tests;
 
 pub use collector::{Collector, CollectorCounts, CollectorError};
 pub use event::{Received, StampSource};
+pub use fan::Fan;
 pub use open::{OpenError, ProbeSocket, SocketOptions};
 pub use probes::{Failed, MAX_BATCH, Probe, ProbeSockets, SendFailure, SendReport, Sent};
 pub use reflector::{ReflectorError, ReflectorOptions, SocketReflector};

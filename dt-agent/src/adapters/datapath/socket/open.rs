@@ -10,6 +10,7 @@ use rustix::net::sockopt::{self as option, Ipv4PathMtuDiscovery, Ipv6PathMtuDisc
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, getsockname, socket_with};
 
 use super::flights::Flights;
+use super::options::{AutoFlowLabel, NoCheck, NoCheck6};
 
 /// What sockets to open for probes.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -139,6 +140,9 @@ pub(super) struct UdpOptions {
     pub mark: Option<u32>,
     /// Send what is longer than the MTU in fragments.
     pub fragment: bool,
+    /// Of packets that list probes for a program to make: no checksum, which would be in the hands of the driver, and a TTL
+    /// that takes one no further than the next hop should no program meet it.
+    pub is_list: bool,
     /// Tell to which of the own addresses a datagram was sent.
     pub packet_info: bool,
 }
@@ -201,7 +205,11 @@ fn configure_ipv4(fd: &OwnedFd, local: SocketAddr, options: UdpOptions) -> Resul
         local,
         option::set_ip_mtu_discover(fd, discovery),
     )?;
-    checked("IP_TTL", local, option::set_ip_ttl(fd, TTL.into()))?;
+    let ttl = if options.is_list { 1 } else { TTL };
+    checked("IP_TTL", local, option::set_ip_ttl(fd, ttl.into()))?;
+    if options.is_list {
+        checked("SO_NO_CHECK", local, setsockopt(fd, NoCheck, &true))?;
+    }
     checked(
         "IP_RECVTTL",
         local,
@@ -232,8 +240,17 @@ fn configure_ipv6(fd: &OwnedFd, local: SocketAddr, options: UdpOptions) -> Resul
     checked(
         "IPV6_UNICAST_HOPS",
         local,
-        option::set_ipv6_unicast_hops(fd, Some(TTL)),
+        option::set_ipv6_unicast_hops(fd, Some(if options.is_list { 1 } else { TTL })),
     )?;
+    // A path is named by its addresses and ports: what the kernel draws from them for a label would be a second name.
+    checked(
+        "IPV6_AUTOFLOWLABEL",
+        local,
+        setsockopt(fd, AutoFlowLabel, &false),
+    )?;
+    if options.is_list {
+        checked("UDP_NO_CHECK6_TX", local, setsockopt(fd, NoCheck6, &true))?;
+    }
     checked(
         "IPV6_RECVHOPLIMIT",
         local,

@@ -10,6 +10,7 @@ use dt_common::time::MonoNanos;
 use rustix::io::Errno;
 use rustix::net::{MMsgHdr, SendAncillaryBuffer, SendFlags, sendmmsg};
 
+use super::fan::{self, Fan};
 use super::flights::Flight;
 use super::open::{OpenError, ProbeSocket, SocketOptions};
 use super::targets::{Entry, Target, TargetError, Targets};
@@ -31,6 +32,8 @@ pub struct Probe {
     /// Whether the time at which user space handed it over is wanted, to be compared with what the kernel measures. Such
     /// a probe begins a system call of its own, so that it waits for no other.
     pub timed: bool,
+    /// Not to be made in the kernel. The same for all probes to a target in one batch, so that they leave in order.
+    pub by_socket: bool,
 }
 
 /// What became of a batch. To be used again: it keeps its memory.
@@ -92,6 +95,8 @@ pub struct ProbeSockets {
     ports: usize,
     targets: Arc<RwLock<Targets>>,
     stamping: Option<SharedClock>,
+    fan: Option<Fan>,
+    made: Vec<bool>,
     order: Vec<(usize, usize)>,
     heads: Vec<Head>,
 }
@@ -122,9 +127,18 @@ impl ProbeSockets {
             ports: options.ports.len(),
             targets: Arc::default(),
             stamping,
+            fan: None,
+            made: Vec::with_capacity(MAX_BATCH),
             order: Vec::with_capacity(MAX_BATCH),
             heads: Vec::with_capacity(MAX_BATCH),
         })
+    }
+
+    /// Lets the programs make probes where they can; only for sockets whose probes they stamp.
+    #[must_use]
+    pub fn with_fan(mut self, fan: Option<Fan>) -> Self {
+        self.fan = fan;
+        self
     }
 
     /// The source port of `slot` on own address number `local`.
@@ -180,6 +194,17 @@ impl ProbeSockets {
         report.timed.clear();
         let targets = Arc::clone(&self.targets);
         let targets = targets.read().unwrap_or_else(PoisonError::into_inner);
+        self.made.clear();
+        self.made.resize(probes.len(), false);
+        if let Some(fan) = &mut self.fan {
+            let batch = fan::Batch {
+                probes,
+                targets: &targets,
+                sockets: &self.sockets,
+                ports: self.ports,
+            };
+            fan.make(batch, report, &mut self.made);
+        }
         self.put_in_order(probes, &targets, report);
         let order = std::mem::take(&mut self.order);
         let batch = Batch {
@@ -201,10 +226,13 @@ impl ProbeSockets {
         Arc::clone(&self.targets)
     }
 
-    /// Sorts the probes by the socket they leave by.
+    /// Sorts the probes that were not made by the socket they leave by.
     fn put_in_order(&mut self, probes: &[Probe], targets: &Targets, report: &mut SendReport) {
         self.order.clear();
         for (index, probe) in probes.iter().enumerate() {
+            if self.made[index] {
+                continue;
+            }
             let socket = targets
                 .get(probe.ssid)
                 .and_then(|entry| self.index(entry.target.local, probe.slot));
@@ -224,7 +252,7 @@ impl ProbeSockets {
 }
 
 impl SendReport {
-    fn fail(&mut self, index: usize, failure: SendFailure) {
+    pub(super) fn fail(&mut self, index: usize, failure: SendFailure) {
         self.failed.push(Failed { index, failure });
     }
 }

@@ -71,6 +71,11 @@ impl Template {
         self.head_len
     }
 
+    /// Whether it is a probe to one of our reflectors and nothing follows the head.
+    pub(super) const fn is_smallest_of_ours(&self) -> bool {
+        self.head_len == PROBE_LEN && self.padding.is_empty()
+    }
+
     /// What follows the head.
     pub(super) fn padding(&self) -> &[u8] {
         &self.padding

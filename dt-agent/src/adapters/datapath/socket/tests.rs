@@ -52,6 +52,7 @@ fn probe(seq: u32, slot: u16) -> Probe {
         slot,
         seq,
         timed: false,
+        by_socket: true,
     }
 }
 
