@@ -12,6 +12,7 @@ use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray, RingBuf};
 use aya::programs::{Program, SchedClassifier, TestRun, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfLoader};
 use dt_common::event::ReplyEvent;
+use dt_common::fan::{FanReport, Hop};
 use dt_common::map::{
     Address, Allowed, Config, ForeignKey, Iface, Proof, Reason, Session, Target, iface_slot, names,
 };
@@ -210,6 +211,26 @@ impl Datapath {
     /// A target with its counters.
     pub fn target(&mut self, ssid: u16) -> Result<Target> {
         self.get::<_, 32>(names::TARGETS, u32::from(ssid))
+    }
+
+    /// How the last ordinary probe to a target left.
+    pub fn hop(&mut self, ssid: u16) -> Result<Hop> {
+        self.get::<_, 32>(names::HOPS, u32::from(ssid))
+    }
+
+    /// Replaces that.
+    pub fn set_hop(&mut self, ssid: u16, hop: &Hop) -> Result<()> {
+        self.set(names::HOPS, u32::from(ssid), bytes::<_, 32>(hop))
+    }
+
+    /// What is told of the last list of probes.
+    pub fn fan_report(&mut self) -> Result<FanReport> {
+        self.get::<_, 32>(names::FAN, 0)
+    }
+
+    /// Takes back the lists up to this serial.
+    pub fn revoke(&mut self, serial: u64) -> Result<()> {
+        self.set(names::FAN_REVOKED, 0, serial.to_ne_bytes())
     }
 
     /// Says whose replies come to the `index`th source port.

@@ -5,6 +5,7 @@
 mod collect;
 mod dice;
 mod egress;
+mod fan;
 mod foreign;
 mod fuzz;
 mod limits;

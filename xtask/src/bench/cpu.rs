@@ -77,20 +77,34 @@ impl Turn {
     }
 }
 
-/// Both probers' turns.
+/// Each prober's turn.
 #[derive(Clone, Copy, Serialize)]
 struct Round {
-    agent: Turn,
+    /// The agent, its probes made in the kernel.
+    made: Turn,
+    /// The agent, its probes sent through sockets.
+    sockets: Turn,
     fping: Turn,
 }
 
 impl Round {
+    fn turns(&self) -> [(&'static str, &Turn); 3] {
+        [
+            ("`dt-agent run`, probes made in the kernel", &self.made),
+            ("the same, probes sent through sockets", &self.sockets),
+            ("`fping -q`", &self.fping),
+        ]
+    }
+
     fn drift(&self) -> f64 {
-        self.agent.drift.max(self.fping.drift)
+        self.made
+            .drift
+            .max(self.sockets.drift)
+            .max(self.fping.drift)
     }
 }
 
-/// Sets up, builds, lets both take turns, and prints.
+/// Sets up, builds, lets all take turns, and prints.
 pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     let json = JsonFile::create(options.json.as_deref())?;
     setup::run(workspace, Group::Bench)?;
@@ -124,23 +138,25 @@ impl Bench<'_> {
         let wanted = self.options.rounds as usize;
         let mut quiet = self.quiet()?;
         while rounds.len() < wanted && rounds.len() + disturbed.len() < 2 * wanted {
-            let agent = self.agent_turn()?;
-            let between = self.quiet()?;
+            let made = self.agent_turn("kernel")?;
+            let made = self.settled(&made, &mut quiet)?;
+            let sockets = self.agent_turn("sockets")?;
+            let sockets = self.settled(&sockets, &mut quiet)?;
             let fping = self.fping_turn()?;
-            let after = self.quiet()?;
+            let fping = self.settled(&fping, &mut quiet)?;
             let round = Round {
-                agent: agent.against(&quiet, &between),
-                fping: fping.against(&between, &after),
+                made,
+                sockets,
+                fping,
             };
-            quiet = after;
-            eprintln!(
-                "  dt-agent {:.0} ns, fping {:.0} ns; charged {:.0} and {:.0} ns; quiet drifted by {:.2} %",
-                round.agent.ns_per_round_trip(),
-                round.fping.ns_per_round_trip(),
-                round.agent.charged_ns_per_round_trip(),
-                round.fping.charged_ns_per_round_trip(),
-                round.drift() * 100.0
-            );
+            for (name, turn) in round.turns() {
+                eprintln!(
+                    "  {name}: {:.0} ns, charged {:.0} ns; the quiet drifted by {:.2} %",
+                    turn.ns_per_round_trip(),
+                    turn.charged_ns_per_round_trip(),
+                    turn.drift * 100.0
+                );
+            }
             if round.drift() < MAX_DRIFT {
                 rounds.push(round);
             } else {
@@ -162,10 +178,17 @@ impl Bench<'_> {
         Ok(self.spinners.read().speed_since(&start))
     }
 
-    fn agent_turn(&mut self) -> Result<RawTurn> {
+    /// What a turn cost against the quiet before and after it.
+    fn settled(&self, raw: &RawTurn, quiet: &mut Speed) -> Result<Turn> {
+        let before = std::mem::replace(quiet, self.quiet()?);
+        Ok(raw.against(&before, quiet))
+    }
+
+    fn agent_turn(&mut self, sender: &'static str) -> Result<RawTurn> {
         let asked = Asked {
             rate: self.options.rate,
             compare_every: 0,
+            sender,
         };
         let agents = self.pair.start_agents(asked, &self.interrupt)?;
         hold(SETTLE, &self.interrupt)?;

@@ -33,6 +33,8 @@ pub struct Asked {
     pub rate: u32,
     /// Of so many probes one is also timed in user space; 0: none.
     pub compare_every: u32,
+    /// Who makes the packets, as `--sender` has it.
+    pub sender: &'static str,
 }
 
 /// Both agents, at work.
@@ -91,6 +93,7 @@ impl Pair {
         let quiet = Asked {
             rate: 1,
             compare_every: 0,
+            sender: "sockets",
         };
         let feed = self.feed_dir(PROBING);
         let mut agents = Agents {
@@ -119,6 +122,7 @@ impl Pair {
             .arg(format!("--feed=file:{}", self.feed_dir(node).display()))
             .arg(format!("--rate={}", asked.rate))
             .arg(format!("--compare-every={}", asked.compare_every))
+            .arg(format!("--sender={}", asked.sender))
             .arg(format!("--pin-root={}", self.lab.pin_dir().display()))
             .arg(format!(
                 "--state-dir={}",

@@ -120,6 +120,7 @@ impl Bench<'_> {
         let asked = Asked {
             rate,
             compare_every: COMPARE_EVERY,
+            sender: "auto",
         };
         let agents = pair.start_agents(asked, interrupt)?;
         hold(length, interrupt)?;

@@ -387,7 +387,9 @@ impl Worker {
             // All of a run or none, so that they leave in order.
             let run = &mut self.batch[first..];
             if run.iter().any(|probe| probe.timed) {
-                run.iter_mut().for_each(|probe| probe.by_socket = true);
+                for probe in run {
+                    probe.by_socket = true;
+                }
             }
         }
     }
