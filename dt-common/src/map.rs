@@ -156,6 +156,8 @@ impl ConfigFlags {
     /// Answer low source ports even where the request looks like another reflector's reply. For benchmarks only, which run
     /// one frame many times.
     pub const ANSWER_REPLIES: u32 = 0x08;
+    /// Answer on any address. For benchmarks only, in which one host stands for many.
+    pub const ANY_ADDRESS: u32 = 0x10;
     /// The last `MAX_GUESTS * GUEST_PORTS` ports up to `source_port_last` are the guests', in the order of their numbers.
     pub const GUEST_PORTS: u32 = 0x04;
 }

@@ -24,13 +24,13 @@ pub fn is_local(config: &Config, destination: &AddressWords) -> bool {
     let used = config.locals_len as usize;
     for (index, local) in config.locals.iter().enumerate().take(MAX_LOCALS) {
         if index >= used {
-            return false;
+            break;
         }
         if local == destination {
             return true;
         }
     }
-    false
+    config.flags & ConfigFlags::ANY_ADDRESS != 0
 }
 
 /// Addresses that no honest request has.

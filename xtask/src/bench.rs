@@ -12,6 +12,7 @@ mod outage;
 mod pair;
 mod reflector;
 mod rtt;
+mod scale;
 #[cfg(not(feature = "kafka"))]
 mod second;
 mod sending;
@@ -34,6 +35,8 @@ pub enum Bench {
     Reflector(reflector::Options),
     /// What one probe costs at the least, by each way of making it: sockets, or in the kernel
     Sending(sending::Options),
+    /// Memory and CPU of an agent with up to 10,000 peers, which are addresses behind one XDP reflector
+    Scale(scale::Options),
     /// Membership by ZooKeeper with 1,000 real sessions: time, reads, bytes, watch events, memory and CPU
     Discovery(discovery::Options),
     /// Bytes per probe on the feed, time to encode and decode it, and what one broker with one consumer keeps up with
@@ -59,6 +62,7 @@ pub fn run(workspace: &Workspace, bench: &Bench) -> Result<()> {
         Bench::Cpu(options) => cpu::run(workspace, options),
         Bench::Reflector(options) => reflector::run(workspace, options),
         Bench::Sending(options) => sending::run(workspace, options),
+        Bench::Scale(options) => scale::run(workspace, options),
         Bench::Discovery(options) => discovery::run(workspace, options),
         #[cfg(feature = "kafka")]
         Bench::Feed(options) => feed::run(workspace, options),

@@ -136,6 +136,11 @@ impl Speed {
         )
     }
 
+    /// How many CPUs.
+    pub const fn cpus(&self) -> usize {
+        self.0.len()
+    }
+
     /// All CPUs together.
     pub fn total(&self) -> f64 {
         self.0.iter().sum()
