@@ -24,10 +24,7 @@ pub fn counter(lab: &Lab, host: &str, reason: Reason) -> Result<u64> {
 
 /// Bytes that the kernel charges for all maps of the node named like `host` (`memlock` in `/proc/PID/fdinfo`).
 pub fn map_bytes(lab: &Lab, host: &str) -> Result<u64> {
-    let pins = lab
-        .pin_dir()
-        .join(host)
-        .join(format!("abi-{ABI_VERSION}"));
+    let pins = lab.pin_dir().join(host).join(format!("abi-{ABI_VERSION}"));
     let mut bytes = 0;
     for entry in fs::read_dir(&pins)? {
         let map = MapData::from_pin(entry?.path())?;

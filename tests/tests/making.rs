@@ -14,8 +14,11 @@ fn probes_made_in_the_kernel_are_as_good_as_those_of_sockets() -> Result<()> {
     for mode in ["xdp", "tc"] {
         for family in ["4", "6"] {
             let lab = Lab::mesh(3)?;
-            compare(&lab, &[&format!("--mode={mode}"), &format!("--family={family}")])
-                .with_context(|| format!("mode {mode}, IPv{family}"))?;
+            compare(
+                &lab,
+                &[&format!("--mode={mode}"), &format!("--family={family}")],
+            )
+            .with_context(|| format!("mode {mode}, IPv{family}"))?;
         }
     }
     Ok(())
@@ -56,7 +59,11 @@ fn a_route_that_goes_away_is_noticed_though_probes_are_made_in_the_kernel() -> R
     settle(&mut feed, "n2")?;
     let counters = feed.total("n2");
     assert_eq!(unexplained(&counters), 0, "{counters:?}");
-    assert!(agents.iter_mut().all(|agent| agent.stop().is_ok_and(|status| status.success())));
+    assert!(
+        agents
+            .iter_mut()
+            .all(|agent| agent.stop().is_ok_and(|status| status.success()))
+    );
     Ok(())
 }
 
@@ -107,7 +114,10 @@ fn check(lab: &Lab, agents: &mut [Agent]) -> Result<()> {
             counter(lab, host.name(), Reason::Made)?,
             counter(lab, host.name(), Reason::Stamped)?,
         );
-        ensure!(made * 2 > stamped, "{made} of {stamped} were made in the kernel");
+        ensure!(
+            made * 2 > stamped,
+            "{made} of {stamped} were made in the kernel"
+        );
     }
     Ok(())
 }

@@ -186,7 +186,7 @@ const NEEDS: &[Need] = &[
         groups: &[Group::Test],
     },
     Need {
-        what: What::Packages(&["fping"]),
+        what: What::Packages(&["fping", "irtt", "sockperf"]),
         groups: &[Group::Bench],
     },
     Need {

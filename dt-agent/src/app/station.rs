@@ -16,8 +16,8 @@ use crate::adapters::datapath::socket::{ReflectorOptions, SocketOptions, SocketR
 use crate::config::{RateLimits, SourcePorts};
 use crate::engine::ladder::{Mode, ModeRequest};
 use crate::engine::random::Random;
-use crate::engine::sender::Sender;
 use crate::engine::reflector::{AllowList, Policy, Rate};
+use crate::engine::sender::Sender;
 
 /// What a station needs to know, whichever command builds it.
 #[derive(Clone, Debug)]

@@ -278,7 +278,11 @@ fn each_bound_holds_at_its_edge_and_not_beyond() {
         ("window", &["1", "60s"], &["0.9", "61", "x", "-1"]),
         ("timeout", &["1ms", "10"], &["0", "0.9ms", "10.1"]),
         ("compare_every", &["0", "1"], &["-1", "0.5"]),
-        ("sender", &["auto", "sockets", "kernel"], &["", "xdp", "Auto"]),
+        (
+            "sender",
+            &["auto", "sockets", "kernel"],
+            &["", "xdp", "Auto"],
+        ),
         ("port", &["1", "65535"], &["0", "65536", "http"]),
         (
             "source_ports",

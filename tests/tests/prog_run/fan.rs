@@ -92,7 +92,13 @@ fn nothing_is_made_where_the_way_is_not_known_for_sure() -> Result<()> {
         let hop = rig.datapath.hop(ssid(ipv6))?;
         let now = monotonic_ns()?;
         let others = [
-            ("never learned", Hop { learned_ns: 0, ..hop }),
+            (
+                "never learned",
+                Hop {
+                    learned_ns: 0,
+                    ..hop
+                },
+            ),
             (
                 "too old",
                 Hop {
@@ -121,8 +127,15 @@ fn nothing_is_made_where_the_way_is_not_known_for_sure() -> Result<()> {
         }
         rig.datapath.set_hop(ssid(ipv6), &hop)?;
         // The other IP version's target, a guest's SSID, one beyond the map's end.
-        for (what, ssid) in [("version", ssid(!ipv6)), ("guest", 0xf000), ("last", 0xffff)] {
-            let order = FanOrder { ssid, ..order(ipv6) };
+        for (what, ssid) in [
+            ("version", ssid(!ipv6)),
+            ("guest", 0xf000),
+            ("last", 0xffff),
+        ] {
+            let order = FanOrder {
+                ssid,
+                ..order(ipv6)
+            };
             assert_not_made(&mut rig, &list(ipv6, &[order])?, what)?;
         }
         rig.set(|settings| settings.lease = false)?;
@@ -177,7 +190,10 @@ fn what_only_looks_like_a_list_makes_nothing_and_harms_nothing() -> Result<()> {
             assert_ne!(outcome.verdict, Verdict::Send, "{len} bytes");
         }
         // Another mark, another port, another magic: no list at all.
-        assert_eq!(rig.datapath.egress(MARK ^ 1, &whole)?.verdict, Verdict::Pass);
+        assert_eq!(
+            rig.datapath.egress(MARK ^ 1, &whole)?.verdict,
+            Verdict::Pass
+        );
         for at in [payload - 5, payload] {
             let mut other = whole.clone();
             other[at] ^= 1;

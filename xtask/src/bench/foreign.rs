@@ -2,12 +2,16 @@
 //!
 //! Each prints a line for every reply; read are those lines, not the summaries, whose quantiles differ in kind.
 
+use std::fs::{self, File};
+use std::io::{BufReader, Read};
+use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use dt_feed::Histogram;
 use dt_tests::{Interrupt, Proc};
+use serde::Deserialize;
 
 use super::pair::{Pair, hold, interrupted_output};
 
@@ -84,6 +88,111 @@ pub fn stamp_suite(
     Ok(times(&sender.output()?, " rtt="))
 }
 
+/// The same of `irtt`, whose server takes its own time out, as our reflector does.
+pub fn irtt(pair: &Pair, rate: u32, length: Duration, interrupt: &Interrupt) -> Result<Histogram> {
+    let server = format!("{}:{IRTT_PORT}", bracketed(pair.target()));
+    let mut listening = pair.answering().command("irtt");
+    // Without the flag it allows ten milliseconds and more from packet to packet.
+    listening.args(["server", "-i", "0", "-b", &server]);
+    let listening = Proc::spawn("irtt-server", &pair.dir(), &mut listening)?;
+    hold(REFLECTOR_START, interrupt)?;
+    let told = pair.dir().join("irtt.json");
+    let mut client = pair.probing().command("irtt");
+    client
+        .args(["client", "-Q", "-l", "96", "--wait", "1s"])
+        .arg("-i")
+        .arg(format!("{}us", 1_000_000 / rate))
+        .arg("-d")
+        .arg(format!("{}s", length.as_secs()))
+        .arg("-o")
+        .args([told.as_os_str(), server.as_ref()]);
+    let mut client = Proc::spawn("irtt-client", &pair.dir(), &mut client)?;
+    hold(length, interrupt)?;
+    let status = client.wait(SENDER_END)?;
+    ensure!(
+        status.success(),
+        "irtt ended with {status}:\n{}",
+        client.output()?
+    );
+    interrupted_output(listening).context("the server of irtt")?;
+    irtt_times(BufReader::new(File::open(&told)?)).context("what irtt wrote")
+}
+
+/// The same of `sockperf ping-pong`, which waits for each answer before it sends on; it knows IPv4 only.
+pub fn sockperf(
+    pair: &Pair,
+    rate: u32,
+    length: Duration,
+    interrupt: &Interrupt,
+) -> Result<Histogram> {
+    let target = pair.target().to_string();
+    let mut server = pair.answering().command("sockperf");
+    server.args(["server", "-i", &target]);
+    let server = Proc::spawn("sockperf-server", &pair.dir(), &mut server)?;
+    hold(REFLECTOR_START, interrupt)?;
+    let told = pair.dir().join("sockperf.csv");
+    let mut client = pair.probing().command("sockperf");
+    client
+        .args(["ping-pong", "-i", &target, "-m", "96", "--full-rtt"])
+        .arg(format!("--mps={rate}"))
+        .arg(format!("--time={}", length.as_secs()))
+        .arg("--full-log")
+        .arg(&told);
+    let mut client = Proc::spawn("sockperf-client", &pair.dir(), &mut client)?;
+    hold(length, interrupt)?;
+    let status = client.wait(SENDER_END)?;
+    ensure!(
+        status.success(),
+        "sockperf ended with {status}:\n{}",
+        client.output()?
+    );
+    interrupted_output(server).context("the server of sockperf")?;
+    Ok(sockperf_times(&fs::read_to_string(&told)?))
+}
+
+fn bracketed(address: IpAddr) -> String {
+    match address {
+        IpAddr::V4(address) => address.to_string(),
+        IpAddr::V6(address) => format!("[{address}]"),
+    }
+}
+
+/// Round trips that were not lost, from the JSON of `irtt client -o`.
+fn irtt_times(json: impl Read) -> serde_json::Result<Histogram> {
+    #[derive(Deserialize)]
+    struct Told {
+        round_trips: Vec<RoundTrip>,
+    }
+    #[derive(Deserialize)]
+    struct RoundTrip {
+        #[serde(default)]
+        delay: Delay,
+    }
+    #[derive(Default, Deserialize)]
+    struct Delay {
+        rtt: Option<u64>,
+    }
+    let told: Told = serde_json::from_reader(json)?;
+    let rtts = told
+        .round_trips
+        .into_iter()
+        .filter_map(|trip| trip.delay.rtt);
+    Ok(rtts.collect())
+}
+
+/// The fourth column of the lines after the head: microseconds.
+fn sockperf_times(csv: &str) -> Histogram {
+    let lines = csv
+        .lines()
+        .skip_while(|line| !line.starts_with("packet,"))
+        .skip(1);
+    let ns = |line: &str| {
+        let us: f64 = line.split(", ").nth(3)?.trim().parse().ok()?;
+        (us >= 0.0).then(|| (us * 1e3).round() as u64)
+    };
+    lines.filter_map(ns).collect()
+}
+
 /// The milliseconds that follow `label`, of every line that has them. A last line that was cut off has no unit.
 fn times(output: &str, label: &str) -> Histogram {
     let ns = |line: &str| {
@@ -96,6 +205,7 @@ fn times(output: &str, label: &str) -> Histogram {
 }
 
 const REFLECTOR_START: Duration = Duration::from_secs(1);
+const IRTT_PORT: u16 = 2_112;
 const SENDER_END: Duration = Duration::from_secs(15);
 
 #[cfg(test)]
@@ -114,6 +224,19 @@ mod tests {
         assert_eq!(only_time(fping, " bytes, "), Some(12_000));
         let stamp = "seq=0 rtt=12.074ms ttl=255 reflector_recv_ts=1 reflector_send_ts=2";
         assert_eq!(only_time(stamp, " rtt="), Some(12_074_000));
+    }
+
+    #[test]
+    fn those_that_write_files_are_read_past_what_is_no_round_trip() {
+        let irtt = br#"{"version": {}, "round_trips": [
+            {"seqno": 0, "lost": "false", "delay": {"receive": 1, "rtt": 106373, "send": 2}},
+            {"seqno": 1, "lost": "true", "delay": {}}, {"seqno": 2, "lost": "true"}]}"#;
+        let irtt = irtt_times(&irtt[..]).expect("as irtt writes it");
+        assert_eq!((irtt.count(), irtt.min()), (1, Some(106_373)));
+        let sockperf = "------\n---> percentile 50.000 =   16.208\n------\n\
+            packet, txTime(sec), rxTime(sec), rtt(usec)\n0, 2.414679975, 2.414688331, 8.356\n1, 2.4";
+        let sockperf = sockperf_times(sockperf);
+        assert_eq!((sockperf.count(), sockperf.max()), (1, Some(8_356)));
     }
 
     #[test]

@@ -58,6 +58,8 @@ enum Prober {
     Ping,
     Fping,
     StampSuite,
+    Irtt,
+    Sockperf,
 }
 
 /// What else the machine has to do.
@@ -131,7 +133,7 @@ impl Bench<'_> {
             modes.iter().all(|(mode, _)| *mode == Mode::Xdp),
             "not all probes were in mode xdp: {modes:?}"
         );
-        let told = [
+        let mut told = vec![
             (Prober::Kernel, of_agent.rtt.clone()),
             (Prober::UserSpace, of_agent.user_rtt.clone()),
             (
@@ -143,7 +145,12 @@ impl Bench<'_> {
                 foreign::fping(pair, rate, length, interrupt)?,
             ),
             (Prober::Ping, foreign::ping(pair, rate, length, interrupt)?),
+            (Prober::Irtt, foreign::irtt(pair, rate, length, interrupt)?),
         ];
+        if !self.options.ipv6 {
+            let rtt = foreign::sockperf(pair, rate, length, interrupt)?;
+            told.push((Prober::Sockperf, rtt));
+        }
         for (prober, rtt) in told {
             eprintln!("  {load:?} {prober:?}: {} round trips", rtt.count());
             self.turns.push(Turn { load, prober, rtt });

@@ -103,7 +103,10 @@ impl Row {
 /// Sets up, builds, measures row by row, and prints.
 pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     ensure!(
-        options.rates.iter().all(|rate| (0.01..=20.0).contains(rate)),
+        options
+            .rates
+            .iter()
+            .all(|rate| (0.01..=20.0).contains(rate)),
         "--rates has one that is not from 0.01 to 20"
     );
     let json = JsonFile::create(options.json.as_deref())?;
@@ -148,7 +151,8 @@ fn measure(
     // Two probes to each peer, so that all sessions and their memory are there.
     let warm_up = Duration::from_secs_f64(2.0 / rate).max(WINDOW);
     super::pair::hold(warm_up + SETTLE, interrupt)?;
-    let length = Duration::from_secs(options.seconds.into()).max(Duration::from_secs_f64(3.0 / rate));
+    let length =
+        Duration::from_secs(options.seconds.into()).max(Duration::from_secs_f64(3.0 / rate));
     let (start, from) = (scene.look()?, spinners.read());
     super::pair::hold(length, interrupt)?;
     let (end, to) = (scene.look()?, spinners.read());

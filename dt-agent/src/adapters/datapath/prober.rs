@@ -30,8 +30,8 @@ use super::socket::{Probe, SendFailure, SendReport, Target};
 use crate::adapters::clock;
 use crate::engine::mesh::Slot;
 use crate::engine::random::Random;
-use crate::engine::sender;
 use crate::engine::schedule::{Due, Schedule, ScheduleSettings};
+use crate::engine::sender;
 use crate::engine::session::{Session, SessionConfig};
 
 /// How to probe.
@@ -276,11 +276,14 @@ impl Worker {
         }
         let mut session = Session::new(&self.session_config, sender_epoch, now);
         session.handle_local_counts(0, 0, now);
-        let before = self.peers.insert(slot.0, Entry {
+        let before = self.peers.insert(
+            slot.0,
+            Entry {
                 session,
                 path,
                 answered: None,
-            });
+            },
+        );
         let before = before.map(|entry| entry.path);
         self.demand.handle_way(before, Some(path), now);
         self.schedule.add(slot, self.settings.rate, now);

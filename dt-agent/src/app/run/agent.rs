@@ -23,8 +23,8 @@ use crate::app::run::feed::Feed;
 use crate::app::station::{self, Ground, StationSettings};
 use crate::config::{Detail, Reloaded, RunConfig};
 use crate::engine::ladder::ModeRequest;
-use crate::engine::sender::Sender;
 use crate::engine::mesh::{Mesh, MeshSettings, Peer, PeerChange, Slot};
+use crate::engine::sender::Sender;
 use crate::ports::{Discovered, PublishError, Publisher};
 
 /// An agent at work.
@@ -95,8 +95,13 @@ impl Agent {
         let making = node.as_ref().and_then(|node| making(config, node));
         let kernel = ring.map(|ring| (ring, making));
         let shared = clock.clock();
-        let paths =
-            station::open_paths(&settings, &locals, kernel, &shared, config.compare_every > 0)?;
+        let paths = station::open_paths(
+            &settings,
+            &locals,
+            kernel,
+            &shared,
+            config.compare_every > 0,
+        )?;
         let reflector = start_reflector(&settings, &own.addresses, &shared, node.is_some())?;
         let (sink, windows) = window_channel();
         let prober = Prober::start(prober_settings(config, settings.seed), paths, sink)?;
@@ -514,7 +519,10 @@ fn making(config: &RunConfig, node: &Node) -> Option<(Sender, FanMaps)> {
     match node.fan_maps() {
         Ok(maps) => Some((config.sender, maps)),
         Err(error) => {
-            tracing::warn!("No probes are made in the kernel: {:#}", anyhow::Error::from(error));
+            tracing::warn!(
+                "No probes are made in the kernel: {:#}",
+                anyhow::Error::from(error)
+            );
             None
         }
     }

@@ -33,7 +33,11 @@ struct Share {
 impl Share {
     fn of(rounds: &[Round], turn: fn(&Round) -> &Turn) -> Self {
         let ratio = |of: fn(&Turn) -> f64| {
-            Spread::of(rounds.iter().map(|round| of(turn(round)) / of(&round.fping)))
+            Spread::of(
+                rounds
+                    .iter()
+                    .map(|round| of(turn(round)) / of(&round.fping)),
+            )
         };
         Self {
             machine: ratio(Turn::ns_per_round_trip),
@@ -64,7 +68,10 @@ impl Report {
             self.seconds,
             self.asked_pps
         );
-        let names = self.rounds.first().map(|round| round.turns().map(|(name, _)| name));
+        let names = self
+            .rounds
+            .first()
+            .map(|round| round.turns().map(|(name, _)| name));
         for (place, name) in names.into_iter().flatten().enumerate() {
             let spread = |of: fn(&Turn) -> f64| {
                 let values = self.rounds.iter().map(|round| of(round.turns()[place].1));

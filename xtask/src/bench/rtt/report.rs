@@ -68,25 +68,42 @@ impl Report {
         text + &self.verdict()
     }
 
-    /// The promise that this command checks, in words.
+    /// The promises that this command checks, in words.
     fn verdict(&self) -> String {
-        let find = |prober| {
-            let row = |row: &&Row| row.load == Load::Saturated && row.prober == prober;
+        let find = |load, prober| {
+            let row = |row: &&Row| row.load == load && row.prober == prober;
             self.rows.iter().find(row)
         };
-        let (Some(kernel), Some(stamp)) = (find(Prober::Kernel), find(Prober::StampSuite)) else {
+        let (Some(kernel), Some(idle)) = (
+            find(Load::Saturated, Prober::Kernel),
+            find(Load::Idle, Prober::Kernel),
+        ) else {
             return "\nThere is nothing to compare.\n".to_owned();
         };
-        let times = stamp.p999_ns as f64 / kernel.p999_ns.max(1) as f64;
-        format!(
-            "\nSaturated P99.9 of the kernel's stamps: 1/{times:.0} of the stamp-suite pair's, over {} samples (promised: at most 1/20 over at least {SATURATED_SAMPLES}): {}.\n",
-            kernel.samples,
-            if times >= 20.0 && kernel.samples >= SATURATED_SAMPLES {
-                "kept"
-            } else {
-                "NOT kept"
-            }
-        )
+        let kept = |is: bool| if is { "kept" } else { "NOT kept" };
+        let enough = kernel.samples >= SATURATED_SAMPLES;
+        let mut text = format!(
+            "\nSaturated, over {} samples (at least {SATURATED_SAMPLES} are wanted):\n\n",
+            kernel.samples
+        );
+        let growth = kernel.p999_ns as f64 / idle.p999_ns.max(1) as f64;
+        // Writing to a string cannot fail.
+        let _ = writeln!(
+            text,
+            "- the kernel's P99.9 is {growth:.1} times the idle one (promised: at most {MOST_GROWTH}): {}",
+            kept(growth <= MOST_GROWTH && enough)
+        );
+        for (prober, name) in PROBERS {
+            let row = find(Load::Saturated, *prober).filter(|_| IN_USER_SPACE.contains(prober));
+            let Some(row) = row else { continue };
+            let times = row.p999_ns as f64 / kernel.p999_ns.max(1) as f64;
+            let _ = writeln!(
+                text,
+                "- it is 1/{times:.0} of that of {name} (promised: at most 1/{LEAST_TIMES}): {}",
+                kept(times >= LEAST_TIMES && enough)
+            );
+        }
+        text
     }
 }
 
@@ -139,11 +156,19 @@ impl Row {
     }
 }
 
+/// Those whose stamps are of user space at both ends.
+const IN_USER_SPACE: [Prober; 3] = [Prober::StampSuite, Prober::Irtt, Prober::Sockperf];
+/// How much saturation may cost the kernel's stamps.
+const MOST_GROWTH: f64 = 5.0;
+/// How much worse those in user space are at the least.
+const LEAST_TIMES: f64 = 50.0;
 /// In the order of the table.
 const PROBERS: &[(Prober, &str)] = &[
     (Prober::Kernel, "`dt-agent run`, stamped in the kernel"),
     (Prober::UserSpace, "the same probes, seen from user space"),
     (Prober::StampSuite, "`stamp-suite`, sender and reflector"),
+    (Prober::Irtt, "`irtt`, client and server"),
+    (Prober::Sockperf, "`sockperf ping-pong`, client and server"),
     (Prober::Fping, "`fping`"),
     (Prober::Ping, "`ping`"),
 ];

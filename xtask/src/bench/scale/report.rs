@@ -38,7 +38,9 @@ struct Line {
 impl Report {
     pub fn new(machine: &Machine, options: &Options, rows: Vec<Row>) -> Self {
         let of_rate = |rate: f64| {
-            let rows = rows.iter().filter(move |row| row.rate.to_bits() == rate.to_bits());
+            let rows = rows
+                .iter()
+                .filter(move |row| row.rate.to_bits() == rate.to_bits());
             rows.map(|row| (f64::from(row.peers), row.rss as f64))
         };
         let fits = options.rates.iter().filter_map(|rate| {
@@ -135,11 +137,7 @@ impl Line {
                 .map(|point| of(point.0 - x, point.1 - y))
                 .sum::<f64>()
         };
-        let (xx, xy, yy) = (
-            sum(&|x, _| x * x),
-            sum(&|x, y| x * y),
-            sum(&|_, y| y * y),
-        );
+        let (xx, xy, yy) = (sum(&|x, _| x * x), sum(&|x, y| x * y), sum(&|_, y| y * y));
         (xx > 0.0).then(|| Self {
             base: y - xy / xx * x,
             slope: xy / xx,

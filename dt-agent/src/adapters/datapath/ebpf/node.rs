@@ -24,7 +24,8 @@ pub use self::interface::InterfaceStatus;
 use self::interface::{Interface, Surroundings};
 use super::maps::address_words;
 use super::{
-    EventRing, FanMaps, Hook, LoadError, MapsError, NodeLock, NodeMaps, NodePins, PinsError, Programs,
+    EventRing, FanMaps, Hook, LoadError, MapsError, NodeLock, NodeMaps, NodePins, PinsError,
+    Programs,
 };
 use crate::adapters::clock::{self, ClockState};
 use crate::adapters::net::{Link, Net, NetError};
