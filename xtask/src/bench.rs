@@ -18,6 +18,7 @@ mod second;
 mod sending;
 mod spinners;
 mod spread;
+mod traffic;
 
 use anyhow::Result;
 use clap::Subcommand;
@@ -35,6 +36,8 @@ pub enum Bench {
     Reflector(reflector::Options),
     /// What one probe costs at the least, by each way of making it: sockets, or in the kernel
     Sending(sending::Options),
+    /// Throughput of traffic that is not ours through the programs, and a flood of strangers beside probes of ours
+    Traffic(traffic::Options),
     /// Memory and CPU of an agent with up to 10,000 peers, which are addresses behind one XDP reflector
     Scale(scale::Options),
     /// Membership by ZooKeeper with 1,000 real sessions: time, reads, bytes, watch events, memory and CPU
@@ -62,6 +65,7 @@ pub fn run(workspace: &Workspace, bench: &Bench) -> Result<()> {
         Bench::Cpu(options) => cpu::run(workspace, options),
         Bench::Reflector(options) => reflector::run(workspace, options),
         Bench::Sending(options) => sending::run(workspace, options),
+        Bench::Traffic(options) => traffic::run(workspace, options),
         Bench::Scale(options) => scale::run(workspace, options),
         Bench::Discovery(options) => discovery::run(workspace, options),
         #[cfg(feature = "kafka")]

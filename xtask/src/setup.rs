@@ -186,7 +186,7 @@ const NEEDS: &[Need] = &[
         groups: &[Group::Test],
     },
     Need {
-        what: What::Packages(&["fping", "irtt", "sockperf"]),
+        what: What::Packages(&["fping", "iperf3", "irtt", "sockperf"]),
         groups: &[Group::Bench],
     },
     Need {

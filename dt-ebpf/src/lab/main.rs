@@ -11,6 +11,8 @@
 #[path = "../atomic.rs"]
 mod atomic;
 #[cfg(target_arch = "bpf")]
+mod flood;
+#[cfg(target_arch = "bpf")]
 mod programs;
 #[cfg(target_arch = "bpf")]
 mod sending;

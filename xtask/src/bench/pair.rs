@@ -9,7 +9,9 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use dt_common::map::Reason;
 use dt_feed::proto::Mode;
+use dt_tests::pinned;
 use dt_tests::wait::Deadline;
 use dt_tests::{Host, Interrupt, Lab, Proc};
 use nix::sys::signal::Signal;
@@ -80,6 +82,19 @@ impl Pair {
         } else {
             self.answering().ipv4().into()
         }
+    }
+
+    /// Makes one more host a member, though there is none at its address.
+    pub fn add_member(&self, name: &str, address: IpAddr) -> Result<()> {
+        let path = self.lab.dir().join(PEERS);
+        let peers = fs::read_to_string(&path)?;
+        let more = format!("[[peer]]\nname = \"{name}\"\naddresses = [\"{address}\"]\n");
+        Ok(fs::write(path, peers + &more)?)
+    }
+
+    /// How often the programs of the host that is probed gave this verdict.
+    pub fn answering_counter(&self, reason: Reason) -> Result<u64> {
+        pinned::counter(&self.lab, ANSWERING, reason)
     }
 
     /// A directory for logs.
