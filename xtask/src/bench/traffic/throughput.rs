@@ -135,10 +135,9 @@ fn hang(built: &Built, host: &Host, device: &str, mode: u32) -> Result<Datapath>
         let xdp: &mut Xdp = program.try_into()?;
         host.enter(|| xdp.attach(device, XdpMode::Driver))??;
     }
-    for (name, way) in [
-        ("tc_ingress", TcAttachType::Ingress),
-        ("tc_egress", TcAttachType::Egress),
-    ] {
+    // An agent takes tc ingress off where XDP does the work.
+    let ingress = (mode == IfaceMode::TC).then_some(("tc_ingress", TcAttachType::Ingress));
+    for (name, way) in ingress.into_iter().chain([("tc_egress", TcAttachType::Egress)]) {
         let program = ebpf.program_mut(name).context("no such program")?;
         let tc: &mut SchedClassifier = program.try_into()?;
         host.enter(|| tc.attach(device, way))??;
