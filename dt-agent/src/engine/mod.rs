@@ -13,4 +13,5 @@ pub mod registry;
 pub mod schedule;
 pub mod sender;
 pub mod session;
+pub mod wheel;
 pub mod window;

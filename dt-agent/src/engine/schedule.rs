@@ -9,7 +9,6 @@
 //! each peer asked = sent + skipped. Which wire a probe takes and what becomes of it: see `super::session`.
 
 mod pacing;
-mod wheel;
 
 use std::num::NonZeroU32;
 
@@ -17,9 +16,10 @@ use dt_common::time::MonoNanos;
 
 use super::mesh::Slot;
 use super::random::Random;
+use super::wheel::Wheel;
 
+pub use pacing::rest_ns;
 use pacing::{Burst, Grid};
-use wheel::Wheel;
 
 /// Probes that are due, of all peers together. Add and remove cost the same for one peer as for ten thousand.
 #[derive(Debug)]

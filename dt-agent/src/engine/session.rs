@@ -272,6 +272,14 @@ impl Session {
         Some(ripe.map_or(patience_ends, |ripe| ripe.max(decidable).min(patience_ends)))
     }
 
+    /// The earliest moment at which [`Session::handle_timeout`] may have something to do, whatever replies come before: not
+    /// later than any answer of [`Session::poll_timeout`] until then. `None` while no probe waits.
+    #[must_use]
+    pub fn poll_deadline(&self) -> Option<MonoNanos> {
+        let (_, probe) = self.flight.oldest_waiting()?;
+        Some(self.decidable_at(probe.sent))
+    }
+
     /// The record of the next probe that got its outcome, in the order of outcomes. `None` for ever without `max_records`.
     pub fn poll_record(&mut self) -> Option<ProbeOutcome> {
         self.records.as_mut()?.pop()

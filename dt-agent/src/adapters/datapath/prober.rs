@@ -30,9 +30,10 @@ use super::socket::{Probe, SendFailure, SendReport, Target};
 use crate::adapters::clock;
 use crate::engine::mesh::Slot;
 use crate::engine::random::Random;
-use crate::engine::schedule::{Due, Schedule, ScheduleSettings};
+use crate::engine::schedule::{self, Due, Schedule, ScheduleSettings};
 use crate::engine::sender;
 use crate::engine::session::{Session, SessionConfig};
+use crate::engine::wheel::Wheel;
 
 /// How to probe.
 #[derive(Clone, Copy, Debug)]
@@ -156,6 +157,8 @@ struct Entry {
     path: Path,
     /// When a reply came last.
     answered: Option<MonoNanos>,
+    /// It has an entry among the deadlines.
+    is_awaited: bool,
 }
 
 struct Worker {
@@ -169,10 +172,15 @@ struct Worker {
     demand: Demand,
     random: Random,
     sweep_at: MonoNanos,
+    /// Sessions in which a probe waits, by sweeps: not all ten thousand are to be looked at each time.
+    deadlines: Wheel,
+    /// Until when nothing is sent, so that more leaves together.
+    rests_until: MonoNanos,
     /// The collector's totals that wait until the replies before them were read.
     counts: Vec<(Slot, u32, u32)>,
     // Scratch, kept for its memory.
     due: Vec<Due>,
+    overdue: Vec<u16>,
     batch: Vec<Probe>,
     report: SendReport,
 }
@@ -199,8 +207,11 @@ impl Worker {
             demand: Demand::new(nanos(settings.deadline).saturating_add(SETTLE_NS)),
             random,
             sweep_at: now,
+            deadlines: Wheel::new(),
+            rests_until: now,
             counts: Vec::new(),
             due: Vec::new(),
+            overdue: Vec::new(),
             batch: Vec::new(),
             report: SendReport::default(),
         }
@@ -214,9 +225,7 @@ impl Worker {
             self.take_counts(now);
             self.send_due(clock::now());
             self.sweep(now);
-            if self.windows.is_due(now) {
-                self.windows.close(&mut self.peers, now);
-            }
+            self.windows.close_due(&mut self.peers, now);
             self.sleep();
         }
         self.finish();
@@ -247,6 +256,7 @@ impl Worker {
             Order::Rate { rate } => self.change_rate(rate, now),
             Order::Leave { slot } => {
                 self.schedule.remove(slot);
+                self.deadlines.remove(slot.0);
                 self.paths.remove_target(slot.0);
                 if let Some(mut entry) = self.peers.remove(&slot.0) {
                     self.demand.handle_way(Some(entry.path), None, now);
@@ -276,12 +286,14 @@ impl Worker {
         }
         let mut session = Session::new(&self.session_config, sender_epoch, now);
         session.handle_local_counts(0, 0, now);
+        self.deadlines.remove(slot.0);
         let before = self.peers.insert(
             slot.0,
             Entry {
                 session,
                 path,
                 answered: None,
+                is_awaited: false,
             },
         );
         let before = before.map(|entry| entry.path);
@@ -343,12 +355,17 @@ impl Worker {
     }
 
     fn send_due(&mut self, now: MonoNanos) {
-        self.windows.note_wake_up(self.schedule.poll_timeout(), now);
+        if now < self.rests_until {
+            return;
+        }
+        self.windows.note_wake_up(self.next_send(), now);
         self.due.clear();
         self.schedule.handle_timeout(now, &mut self.due);
         if self.due.is_empty() {
             return;
         }
+        let interval_ns = self.session_config.interval_ns;
+        self.rests_until = now.plus(schedule::rest_ns(interval_ns, self.peers.len()));
         let due = std::mem::take(&mut self.due);
         for path in [Path::Kernel, Path::Socket] {
             self.fill_batch(&due, path, now);
@@ -387,6 +404,10 @@ impl Worker {
                     by_socket: !may_be_made,
                 });
             }
+            if !entry.is_awaited && let Some(at) = entry.session.poll_deadline() {
+                self.deadlines.insert(due.peer.0, sweep_of(at));
+                entry.is_awaited = true;
+            }
             // All of a run or none, so that they leave in order.
             let run = &mut self.batch[first..];
             if run.iter().any(|probe| probe.timed) {
@@ -413,27 +434,42 @@ impl Worker {
         }
     }
 
-    /// Lets sessions decide; not at every tick, because there may be ten thousand.
+    /// Lets sessions decide in which a probe is overdue.
     fn sweep(&mut self, now: MonoNanos) {
         if now < self.sweep_at {
             return;
         }
         self.sweep_at = now.plus(SWEEP_NS);
-        for entry in self.peers.values_mut() {
-            if entry.session.poll_timeout().is_some_and(|at| at <= now) {
-                entry.session.handle_timeout(now);
+        self.deadlines
+            .advance(now.0 / SWEEP_NS, &mut self.overdue);
+        for ssid in self.overdue.drain(..) {
+            let Some(entry) = self.peers.get_mut(&ssid) else {
+                continue;
+            };
+            let session = &mut entry.session;
+            if session.poll_timeout().is_some_and(|at| at <= now) {
+                session.handle_timeout(now);
+            }
+            let next = session.poll_deadline();
+            entry.is_awaited = next.is_some();
+            if let Some(at) = next {
+                // One that is overdue and undecided waits for what other replies say.
+                self.deadlines
+                    .insert(ssid, sweep_of(at.max(now.plus(LOOK_AGAIN_NS))));
             }
         }
     }
 
+    /// When probes are sent next.
+    fn next_send(&self) -> Option<MonoNanos> {
+        let due = self.schedule.poll_timeout()?;
+        Some(due.max(self.rests_until))
+    }
+
     fn sleep(&self) {
         let now = clock::now();
-        let wake_at = self
-            .schedule
-            .poll_timeout()
-            .unwrap_or(self.sweep_at)
-            .min(self.sweep_at);
-        let wake_at = wake_at.min(self.windows.due_at());
+        let wake_at = self.next_send().unwrap_or(self.sweep_at);
+        let wake_at = wake_at.min(self.sweep_at).min(self.windows.due_at());
         if wake_at > now {
             thread::sleep(Duration::from_nanos(wake_at.since(now)));
         }
@@ -457,8 +493,13 @@ impl Worker {
             self.windows
                 .keep_last(Slot(slot), entry.session, entry.path, now);
         }
-        self.windows.close(&mut self.peers, now);
+        self.windows.close_all(&mut self.peers, now);
     }
+}
+
+/// The sweep at which a moment has passed.
+const fn sweep_of(moment: MonoNanos) -> u64 {
+    moment.0.div_ceil(SWEEP_NS)
 }
 
 fn session_config(settings: &ProberSettings) -> SessionConfig {
@@ -477,6 +518,8 @@ fn nanos(duration: Duration) -> u64 {
 
 /// From sweep to sweep; also the longest sleep, so that orders are heard.
 const SWEEP_NS: u64 = 20_000_000;
+/// How soon a session whose overdue probe is undecided is looked at again.
+const LOOK_AGAIN_NS: u64 = 100_000_000;
 /// A clean stop takes two seconds in all.
 const LONGEST_FINISH_NS: u64 = 1_200_000_000;
 /// How much later than the deadline the reply to a probe still counts, see `SessionConfig::settle_ns`; with some room.

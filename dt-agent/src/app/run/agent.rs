@@ -22,7 +22,7 @@ use crate::app::run::choice::Choice;
 use crate::app::run::feed::Feed;
 use crate::app::station::{self, Ground, StationSettings};
 use crate::config::{Detail, Reloaded, RunConfig};
-use crate::engine::ladder::ModeRequest;
+use crate::engine::ladder::{Mode, ModeRequest};
 use crate::engine::mesh::{Mesh, MeshSettings, Peer, PeerChange, Slot};
 use crate::engine::sender::Sender;
 use crate::ports::{Discovered, PublishError, Publisher};
@@ -46,6 +46,10 @@ pub(super) struct Agent {
     publisher: Feed,
     windows: Receiver<WindowBatch>,
     closed: Option<WindowBatch>,
+    /// Peers that were silent in the windows that are being closed.
+    silent: BTreeSet<Slot>,
+    /// The interfaces' rungs when peers were last told of them, unless peers came or moved since.
+    settled: Option<Vec<Option<Mode>>>,
     tick: Interval,
     due: Due,
     /// When peers that wait for their interface's proof are probed anyway.
@@ -124,6 +128,8 @@ impl Agent {
             publisher,
             windows,
             closed: None,
+            silent: BTreeSet::new(),
+            settled: None,
             tick: ticks(),
             due: Due::default(),
             patience_ends: clock::now().plus(PATIENCE_NS),
@@ -208,6 +214,7 @@ impl Agent {
     }
 
     fn take_changes(&mut self, changes: Vec<PeerChange>) -> anyhow::Result<()> {
+        self.settled = None;
         self.admit()?;
         for change in changes {
             match change {
@@ -263,6 +270,7 @@ impl Agent {
             tracing::info!(%peer, %interface, "There is a way to this peer now.");
             node.use_interface(&way.link, Some(way.next_hop), clock::now());
             place.interface = Some(way.link.name);
+            self.settled = None;
         }
         Ok(())
     }
@@ -344,6 +352,12 @@ impl Agent {
                 return Ok(());
             }
         }
+        // Looked at fifty times a second: nothing that grows with the peers, unless there is something to tell.
+        let modes = self.node.as_ref().map_or_else(Vec::new, Node::modes);
+        if self.settled.as_ref() == Some(&modes) {
+            return Ok(());
+        }
+        self.settled = Some(modes);
         for (slot, place) in &mut self.places {
             let mode = match (&self.node, &place.interface) {
                 (Some(node), Some(interface)) => node.mode(interface),
@@ -417,23 +431,23 @@ impl Agent {
 
     /// All peers of an interface silent for a window: perhaps it is this end that does not work.
     fn doubt_silent(&mut self, closed: &WindowBatch) {
-        let Some(node) = &mut self.node else {
-            return;
-        };
-        let silent: BTreeSet<_> = closed
-            .windows
-            .iter()
-            .filter(|window| {
-                window.report.counters.received == 0 && window.report.counters.lost() > 0
-            })
-            .map(|window| window.slot)
-            .collect();
-        for interface in peers::silent_interfaces(&self.places, &silent) {
-            node.doubt(&interface, clock::now());
-        }
         if let Some(failure) = closed.send_failure {
             tracing::warn!(%failure, "Some probes could not be sent.");
         }
+        let Some(node) = &mut self.node else {
+            return;
+        };
+        let silent = closed.windows.iter().filter(|window| {
+            window.report.counters.received == 0 && window.report.counters.lost() > 0
+        });
+        self.silent.extend(silent.map(|window| window.slot));
+        if closed.more {
+            return;
+        }
+        for interface in peers::silent_interfaces(&self.places, &self.silent) {
+            node.doubt(&interface, clock::now());
+        }
+        self.silent.clear();
     }
 
     fn note_problems(&mut self, discovered: &Discovered) {
@@ -565,4 +579,4 @@ const ROUTES_AT_ONCE: usize = 64;
 /// How long peers wait for the first proof; a little more than it may take.
 const PATIENCE_NS: u64 = 3_500_000_000;
 /// Batches that wait for the feed; more are counted as dropped.
-const WAITING_BATCHES: usize = 16;
+const WAITING_BATCHES: usize = 48;

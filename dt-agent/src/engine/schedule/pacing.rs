@@ -124,6 +124,17 @@ impl Burst {
     }
 }
 
+/// How long to rest after probes were sent, ns, so that others leave together with the next: a wake-up costs more than a probe.
+///
+/// A fiftieth of the interval, by which no peer's probes get out of step; no more than leaves a burst for the receiving
+/// end's ring; and never so long that orders wait. At high rates nothing is left of it.
+#[must_use]
+pub fn rest_ns(interval_ns: u64, peers: usize) -> u64 {
+    let burst = u128::from(interval_ns) * u128::from(LEAST_BURST) / (peers.max(1) as u128);
+    let burst = u64::try_from(burst).unwrap_or(u64::MAX);
+    (interval_ns / 50).min(burst).min(LONGEST_REST_NS)
+}
+
 const fn fixed(ns: u64, fraction: u32) -> u128 {
     ((ns as u128) << u32::BITS) | fraction as u128
 }
@@ -134,6 +145,8 @@ const FRACTIONS_PER_NANO: f64 = 4_294_967_296.0;
 const RATE_SPAN_NS: u64 = 1_000 * NANOS_PER_SEC;
 /// A small mesh may always send to all of its peers at once.
 const LEAST_BURST: u64 = 64;
+/// The longest sleep of the thread that probes, too.
+const LONGEST_REST_NS: u64 = 20_000_000;
 
 #[cfg(test)]
 mod tests {
@@ -143,6 +156,22 @@ mod tests {
 
     fn grid(rate: f64) -> Grid {
         Grid::new(rate, MonoNanos(0), &mut Random::new(1))
+    }
+
+    #[test]
+    fn a_rest_gathers_a_burst_and_no_more() {
+        for (rate, peers, ms) in [
+            (0.1, 100, 20.0),
+            (0.1, 5_000, 20.0),
+            (1.0, 100, 20.0),
+            (1.0, 10_000, 6.4),
+            (10.0, 10, 2.0),
+            (100.0, 5, 0.2),
+            (10_000.0, 1, 0.002),
+        ] {
+            let rest = rest_ns((1e9 / rate) as u64, peers);
+            assert_eq!(rest, (ms * 1e6) as u64, "{peers} at {rate}/s");
+        }
     }
 
     #[test]

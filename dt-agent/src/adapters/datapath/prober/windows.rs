@@ -36,6 +36,8 @@ pub struct WindowBatch {
     pub send_failure: Option<SendFailure>,
     /// Windows that were thrown away before these, because nobody took them.
     pub dropped: u64,
+    /// The next batch has more windows that ended with these.
+    pub more: bool,
 }
 
 /// Where batches go; never waits. False: there was no room.
@@ -48,6 +50,8 @@ pub(super) struct Windows {
     sink: WindowSink,
     batch: WindowBatch,
     dropped: u64,
+    /// Peers whose windows are still to be closed.
+    open: Vec<u16>,
 }
 
 impl Windows {
@@ -59,15 +63,12 @@ impl Windows {
             sink,
             batch: WindowBatch::default(),
             dropped: 0,
+            open: Vec::new(),
         }
     }
 
     pub(super) fn due_at(&self) -> MonoNanos {
         self.due_at
-    }
-
-    pub(super) fn is_due(&self, now: MonoNanos) -> bool {
-        now >= self.due_at
     }
 
     /// Notes how late this wake-up is.
@@ -111,34 +112,136 @@ impl Windows {
         }));
     }
 
-    /// Closes all windows and hands them over.
-    pub(super) fn close(&mut self, peers: &mut HashMap<u16, Entry>, now: MonoNanos) {
-        for (slot, entry) in peers {
-            self.keep_cut(Slot(*slot), entry.path, &mut entry.session);
-            let report = entry.session.take_window(now);
-            let records = records(&mut entry.session);
-            self.batch.windows.push(PeerWindow {
-                slot: Slot(*slot),
-                path: entry.path,
-                report,
-                records,
-                last: false,
-            });
+    /// Closes some of the windows that are due, and hands them over; the others wait for the next call.
+    ///
+    /// All at once would hold back probes for milliseconds, and take the memory of ten thousand windows in all the forms
+    /// that they have on their way to the feed.
+    pub(super) fn close_due(&mut self, peers: &mut HashMap<u16, Entry>, now: MonoNanos) {
+        if now >= self.due_at {
+            self.begin(peers, now);
+        } else if self.open.is_empty() {
+            return;
         }
-        self.batch.windows.sort_by_key(|window| window.slot);
-        self.batch.dropped = self.dropped;
-        let batch = std::mem::take(&mut self.batch);
-        if let Err(refused) = (self.sink)(batch) {
-            self.dropped += refused.windows.len() as u64;
+        self.close_some(peers, now);
+    }
+
+    /// Closes all windows, due or not, and hands them over.
+    pub(super) fn close_all(&mut self, peers: &mut HashMap<u16, Entry>, now: MonoNanos) {
+        self.begin(peers, now);
+        self.close_some(peers, now);
+        while !self.open.is_empty() {
+            self.close_some(peers, now);
         }
+    }
+
+    /// From the highest slot down: they are taken from the end.
+    fn begin(&mut self, peers: &HashMap<u16, Entry>, now: MonoNanos) {
+        self.open.clear();
+        self.open.extend(peers.keys());
+        self.open.sort_unstable_by(|one, other| other.cmp(one));
         // After a stall the next window ends a whole length from now, not at once.
         self.due_at = self.due_at.plus(self.length_ns);
         if self.due_at <= now {
             self.due_at = now.plus(self.length_ns);
         }
     }
+
+    fn close_some(&mut self, peers: &mut HashMap<u16, Entry>, now: MonoNanos) {
+        let kept = self.open.len().saturating_sub(AT_ONCE);
+        let part = self.open.split_off(kept);
+        self.batch.windows.reserve_exact(part.len());
+        for slot in part.into_iter().rev() {
+            // One that left meanwhile closed its own.
+            let Some(entry) = peers.get_mut(&slot) else {
+                continue;
+            };
+            self.keep_cut(Slot(slot), entry.path, &mut entry.session);
+            let report = entry.session.take_window(now);
+            let records = records(&mut entry.session);
+            self.batch.windows.push(PeerWindow {
+                slot: Slot(slot),
+                path: entry.path,
+                report,
+                records,
+                last: false,
+            });
+        }
+        self.hand_over();
+    }
+
+    fn hand_over(&mut self) {
+        self.batch.windows.sort_by_key(|window| window.slot);
+        self.batch.dropped = self.dropped;
+        self.batch.more = !self.open.is_empty();
+        let batch = std::mem::take(&mut self.batch);
+        if batch.more {
+            // Whoever starved this thread did it to all of these windows.
+            self.batch.latest_wake_up_ns = batch.latest_wake_up_ns;
+        }
+        if let Err(refused) = (self.sink)(batch) {
+            self.dropped += refused.windows.len() as u64;
+        }
+    }
 }
 
 fn records(session: &mut Session) -> Vec<ProbeOutcome> {
     std::iter::from_fn(|| session.poll_record()).collect()
+}
+
+/// Windows in one batch: some hundred kilobytes.
+const AT_ONCE: usize = 512;
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::engine::session::SessionConfig;
+
+    #[test]
+    fn many_windows_are_closed_part_by_part_and_each_once() {
+        let config = Arc::new(SessionConfig::default());
+        let entry = |ssid: u16| {
+            let entry = Entry {
+                session: Session::new(&config, u32::from(ssid) | 1, MonoNanos(0)),
+                path: Path::Kernel,
+                answered: None,
+                is_awaited: false,
+            };
+            (ssid, entry)
+        };
+        let mut peers: HashMap<_, _> = (1..=1_200).map(entry).collect();
+        let (sender, batches) = channel();
+        let sink: WindowSink = Box::new(move |batch| sender.send(batch).map_err(|error| error.0));
+        let mut windows = Windows::new(Duration::from_secs(10), sink, MonoNanos(0));
+        let at = |ms: u64| MonoNanos(ms * 1_000_000);
+
+        windows.close_due(&mut peers, at(9_999));
+        assert!(batches.try_recv().is_err(), "none is due");
+        windows.note_wake_up(Some(at(9_000)), at(9_500));
+        windows.note_failure(SendFailure::Congested);
+        for ms in [10_000, 10_020, 10_040, 10_060] {
+            if ms == 10_040 {
+                // One that leaves between two parts has closed its own window.
+                let gone = peers.remove(&1_100).expect("a peer");
+                windows.keep_last(Slot(1_100), gone.session, gone.path, at(ms));
+            }
+            windows.close_due(&mut peers, at(ms));
+        }
+        let batches: Vec<_> = batches.try_iter().collect();
+        let sizes: Vec<_> = batches.iter().map(|batch| batch.windows.len()).collect();
+        assert_eq!(sizes, [512, 512, 176]);
+        assert_eq!(
+            batches.iter().map(|batch| batch.more).collect::<Vec<_>>(),
+            [true, true, false]
+        );
+        assert!(batches.iter().all(|batch| batch.latest_wake_up_ns == 500_000_000));
+        let failures = batches.iter().filter(|batch| batch.send_failure.is_some());
+        assert_eq!(failures.count(), 1, "told once");
+        let slots = batches.iter().flat_map(|batch| &batch.windows);
+        let slots: Vec<_> = slots.map(|window| window.slot.0).collect();
+        assert_eq!(slots, (1..=1_200).collect::<Vec<_>>());
+        assert_eq!(windows.due_at(), at(20_000));
+    }
 }

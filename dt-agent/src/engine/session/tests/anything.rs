@@ -127,7 +127,9 @@ impl Driver {
     fn wait(&mut self, ms: u64) {
         self.now += ms * MS;
         for _ in 0..1000 {
-            match self.session.poll_timeout() {
+            let (deadline, timeout) = (self.session.poll_deadline(), self.session.poll_timeout());
+            assert!(deadline.is_some() == timeout.is_some() && deadline <= timeout);
+            match timeout {
                 Some(timeout) if timeout.0 <= self.now => {
                     self.session.handle_timeout(MonoNanos(self.now));
                 }

@@ -10,7 +10,7 @@
 
 /// Ticks until entries expire, each entry at most once.
 #[derive(Debug)]
-pub(super) struct Wheel {
+pub struct Wheel {
     /// All ticks up to this one have been handled.
     elapsed: u64,
     /// By entry.
@@ -36,9 +36,8 @@ struct List {
     last: u32,
 }
 
-impl Wheel {
-    /// An empty wheel.
-    pub fn new() -> Self {
+impl Default for Wheel {
+    fn default() -> Self {
         Self {
             elapsed: 0,
             nodes: Vec::new(),
@@ -47,8 +46,23 @@ impl Wheel {
             len: 0,
         }
     }
+}
+
+impl Wheel {
+    /// An empty wheel.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Whether nothing waits.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
 
     /// Entries that wait.
+    #[must_use]
     pub fn len(&self) -> usize {
         self.len
     }
@@ -102,6 +116,7 @@ impl Wheel {
     }
 
     /// The tick at which the next entry expires.
+    #[must_use]
     pub fn next_tick(&self) -> Option<u64> {
         let (list, start) = self.next_list()?;
         if list < SLOTS {
