@@ -199,6 +199,8 @@ impl Histogram {
         let place = (self.groups & (bit - 1)).count_ones() as usize;
         if self.groups & bit == 0 {
             self.groups |= bit;
+            // One is all that most windows need, and there may be ten thousand of them.
+            self.rows.reserve_exact(1);
             self.rows.insert(place, [0; BUCKETS_PER_GROUP]);
         }
         &mut self.rows[place]

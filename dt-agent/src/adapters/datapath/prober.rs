@@ -7,11 +7,11 @@
 mod compare;
 mod demand;
 mod paths;
+mod peers;
 #[cfg(test)]
 mod tests;
 mod windows;
 
-use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
@@ -25,6 +25,7 @@ use dt_common::wire::DtFlags;
 use self::compare::Comparisons;
 use self::demand::{Advice, Demand};
 pub use self::paths::{KernelPath, Path, Paths, SocketPath};
+use self::peers::Peers;
 pub use self::windows::{PeerWindow, WindowBatch, WindowSink};
 use super::socket::{Probe, SendFailure, SendReport, Target};
 use crate::adapters::clock;
@@ -167,7 +168,7 @@ struct Worker {
     session_config: Arc<SessionConfig>,
     windows: windows::Windows,
     schedule: Schedule,
-    peers: HashMap<u16, Entry>,
+    peers: Peers,
     comparisons: Comparisons,
     demand: Demand,
     random: Random,
@@ -202,7 +203,7 @@ impl Worker {
             session_config: Arc::new(session_config(&settings)),
             windows: windows::Windows::new(settings.window, sink, now),
             schedule,
-            peers: HashMap::new(),
+            peers: Peers::default(),
             comparisons: Comparisons::default(),
             demand: Demand::new(nanos(settings.deadline).saturating_add(SETTLE_NS)),
             random,
@@ -248,7 +249,7 @@ impl Worker {
         match order {
             Order::Join { slot, target, path } => self.join(slot, target, path, now),
             Order::Via { slot, path } => {
-                if let Some(entry) = self.peers.get_mut(&slot.0) {
+                if let Some(entry) = self.peers.get_mut(slot.0) {
                     self.demand.handle_way(Some(entry.path), Some(path), now);
                     entry.path = path;
                 }
@@ -258,7 +259,7 @@ impl Worker {
                 self.schedule.remove(slot);
                 self.deadlines.remove(slot.0);
                 self.paths.remove_target(slot.0);
-                if let Some(mut entry) = self.peers.remove(&slot.0) {
+                if let Some(mut entry) = self.peers.remove(slot.0) {
                     self.demand.handle_way(Some(entry.path), None, now);
                     entry.session.handle_peer_gone(now);
                     self.windows.keep_last(slot, entry.session, entry.path, now);
@@ -304,9 +305,9 @@ impl Worker {
     fn change_rate(&mut self, rate: f64, now: MonoNanos) {
         self.settings.rate = rate;
         self.session_config = Arc::new(session_config(&self.settings));
-        for (slot, entry) in &mut self.peers {
+        for (slot, entry) in self.peers.iter_mut() {
             entry.session.handle_config(&self.session_config);
-            self.schedule.add(Slot(*slot), rate, now);
+            self.schedule.add(Slot(slot), rate, now);
         }
     }
 
@@ -332,14 +333,14 @@ impl Worker {
             ..
         } = self;
         paths.poll_events(|event: &ReplyEvent| {
-            if let Some(entry) = peers.get_mut(&event.ssid) {
+            if let Some(entry) = peers.get_mut(event.ssid) {
                 entry.session.handle_reply(event, now);
                 entry.answered = Some(now);
             }
         });
         paths.poll_user_replies(|ssid, seq, received| {
             let sent = comparisons.take(ssid, seq);
-            if let (Some(sent), Some(entry)) = (sent, peers.get_mut(&ssid)) {
+            if let (Some(sent), Some(entry)) = (sent, peers.get_mut(ssid)) {
                 entry.session.handle_user_reply(seq, sent.0, received.0);
             }
         });
@@ -348,7 +349,7 @@ impl Worker {
     /// Credits what was thrown away. After the ring was emptied: what an event tells of must not be credited too.
     fn take_counts(&mut self, now: MonoNanos) {
         for (slot, corrupt, overrun) in self.counts.drain(..) {
-            if let Some(entry) = self.peers.get_mut(&slot.0) {
+            if let Some(entry) = self.peers.get_mut(slot.0) {
                 entry.session.handle_local_counts(corrupt, overrun, now);
             }
         }
@@ -382,7 +383,7 @@ impl Worker {
         for due in due {
             let Some(entry) = self
                 .peers
-                .get_mut(&due.peer.0)
+                .get_mut(due.peer.0)
                 .filter(|entry| entry.path == path)
             else {
                 continue;
@@ -404,7 +405,9 @@ impl Worker {
                     by_socket: !may_be_made,
                 });
             }
-            if !entry.is_awaited && let Some(at) = entry.session.poll_deadline() {
+            if !entry.is_awaited
+                && let Some(at) = entry.session.poll_deadline()
+            {
                 self.deadlines.insert(due.peer.0, sweep_of(at));
                 entry.is_awaited = true;
             }
@@ -427,7 +430,7 @@ impl Worker {
         // From the last on: what is taken back must be the newest of its session each time.
         for failed in self.report.failed.iter().rev() {
             let probe = self.batch[failed.index];
-            if let Some(entry) = self.peers.get_mut(&probe.ssid) {
+            if let Some(entry) = self.peers.get_mut(probe.ssid) {
                 entry.session.handle_send_failed(probe.seq, now);
             }
             self.windows.note_failure(failed.failure);
@@ -440,10 +443,9 @@ impl Worker {
             return;
         }
         self.sweep_at = now.plus(SWEEP_NS);
-        self.deadlines
-            .advance(now.0 / SWEEP_NS, &mut self.overdue);
+        self.deadlines.advance(now.0 / SWEEP_NS, &mut self.overdue);
         for ssid in self.overdue.drain(..) {
-            let Some(entry) = self.peers.get_mut(&ssid) else {
+            let Some(entry) = self.peers.get_mut(ssid) else {
                 continue;
             };
             let session = &mut entry.session;
@@ -481,14 +483,17 @@ impl Worker {
         while clock::now() < end
             && self
                 .peers
-                .values()
-                .any(|entry| entry.session.in_flight() > 0)
+                .iter_mut()
+                .any(|(_, entry)| entry.session.in_flight() > 0)
         {
             thread::sleep(FINISH_STEP);
             self.receive(clock::now());
         }
         let now = clock::now();
-        for (slot, mut entry) in std::mem::take(&mut self.peers) {
+        for slot in self.peers.slots().collect::<Vec<_>>() {
+            let Some(mut entry) = self.peers.remove(slot) else {
+                continue;
+            };
             entry.session.handle_timeout(now);
             self.windows
                 .keep_last(Slot(slot), entry.session, entry.path, now);

@@ -121,7 +121,9 @@ fn send(
 ) -> Result<u64> {
     let near = pair.probing();
     // The program hangs on a cable of its own, because the prober's has one of ours; see `live_send`.
-    near.run(&["ip", "link", "add", SPARE, "type", "veth", "peer", "name", "spare1"])?;
+    near.run(&[
+        "ip", "link", "add", SPARE, "type", "veth", "peer", "name", "spare1",
+    ])?;
     let mut object = LabObject::load_file(&built.lab_object, &[])?;
     object.attach_xdp("flood_send", near, SPARE)?;
     let device = near.device_to(pair.answering().name());

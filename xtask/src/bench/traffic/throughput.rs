@@ -62,7 +62,9 @@ pub fn rows(built: &Built, options: &Options, interrupt: &Interrupt) -> Result<V
         for (index, programs) in PROGRAMS.into_iter().enumerate() {
             let is_ours = matches!(programs, Programs::OursXdp | Programs::OursTc);
             // The empty ones of a hook stand before ours.
-            let ratios = turns.iter().map(|turn| turn[index] / turn[index.max(1) - 1]);
+            let ratios = turns
+                .iter()
+                .map(|turn| turn[index] / turn[index.max(1) - 1]);
             rows.push(Row {
                 traffic,
                 programs,
@@ -137,7 +139,10 @@ fn hang(built: &Built, host: &Host, device: &str, mode: u32) -> Result<Datapath>
     }
     // An agent takes tc ingress off where XDP does the work.
     let ingress = (mode == IfaceMode::TC).then_some(("tc_ingress", TcAttachType::Ingress));
-    for (name, way) in ingress.into_iter().chain([("tc_egress", TcAttachType::Egress)]) {
+    for (name, way) in ingress
+        .into_iter()
+        .chain([("tc_egress", TcAttachType::Egress)])
+    {
         let program = ebpf.program_mut(name).context("no such program")?;
         let tc: &mut SchedClassifier = program.try_into()?;
         host.enter(|| tc.attach(device, way))??;
@@ -266,9 +271,9 @@ fn confidence(values: &[f64]) -> (f64, f64) {
 
 /// Student's t, 97.5 %, by degrees of freedom from one on.
 const T_975: [f64; 30] = [
-    12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145,
-    2.131, 2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048,
-    2.045, 2.042,
+    12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160,
+    2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056,
+    2.052, 2.048, 2.045, 2.042,
 ];
 const PROGRAMS: [Programs; 5] = [
     Programs::None,

@@ -1,11 +1,11 @@
 //! Closes all peers' windows together and hands them to whoever publishes.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 use dt_common::time::MonoNanos;
 
-use super::{Entry, Path, SendFailure, nanos};
+use super::peers::Peers;
+use super::{Path, SendFailure, nanos};
 use crate::engine::mesh::Slot;
 use crate::engine::session::{ProbeOutcome, Session};
 use crate::engine::window::WindowReport;
@@ -116,7 +116,7 @@ impl Windows {
     ///
     /// All at once would hold back probes for milliseconds, and take the memory of ten thousand windows in all the forms
     /// that they have on their way to the feed.
-    pub(super) fn close_due(&mut self, peers: &mut HashMap<u16, Entry>, now: MonoNanos) {
+    pub(super) fn close_due(&mut self, peers: &mut Peers, now: MonoNanos) {
         if now >= self.due_at {
             self.begin(peers, now);
         } else if self.open.is_empty() {
@@ -126,7 +126,7 @@ impl Windows {
     }
 
     /// Closes all windows, due or not, and hands them over.
-    pub(super) fn close_all(&mut self, peers: &mut HashMap<u16, Entry>, now: MonoNanos) {
+    pub(super) fn close_all(&mut self, peers: &mut Peers, now: MonoNanos) {
         self.begin(peers, now);
         self.close_some(peers, now);
         while !self.open.is_empty() {
@@ -135,10 +135,9 @@ impl Windows {
     }
 
     /// From the highest slot down: they are taken from the end.
-    fn begin(&mut self, peers: &HashMap<u16, Entry>, now: MonoNanos) {
+    fn begin(&mut self, peers: &Peers, now: MonoNanos) {
         self.open.clear();
-        self.open.extend(peers.keys());
-        self.open.sort_unstable_by(|one, other| other.cmp(one));
+        self.open.extend(peers.slots());
         // After a stall the next window ends a whole length from now, not at once.
         self.due_at = self.due_at.plus(self.length_ns);
         if self.due_at <= now {
@@ -146,13 +145,13 @@ impl Windows {
         }
     }
 
-    fn close_some(&mut self, peers: &mut HashMap<u16, Entry>, now: MonoNanos) {
+    fn close_some(&mut self, peers: &mut Peers, now: MonoNanos) {
         let kept = self.open.len().saturating_sub(AT_ONCE);
         let part = self.open.split_off(kept);
         self.batch.windows.reserve_exact(part.len());
         for slot in part.into_iter().rev() {
             // One that left meanwhile closed its own.
-            let Some(entry) = peers.get_mut(&slot) else {
+            let Some(entry) = peers.get_mut(slot) else {
                 continue;
             };
             self.keep_cut(Slot(slot), entry.path, &mut entry.session);
@@ -193,9 +192,10 @@ const AT_ONCE: usize = 512;
 
 #[cfg(test)]
 mod tests {
-    use std::sync::mpsc::channel;
     use std::sync::Arc;
+    use std::sync::mpsc::channel;
 
+    use super::super::Entry;
     use super::*;
     use crate::engine::session::SessionConfig;
 
@@ -211,7 +211,10 @@ mod tests {
             };
             (ssid, entry)
         };
-        let mut peers: HashMap<_, _> = (1..=1_200).map(entry).collect();
+        let mut peers = Peers::default();
+        for (slot, entry) in (1..=1_200).map(entry) {
+            assert!(peers.insert(slot, entry).is_none());
+        }
         let (sender, batches) = channel();
         let sink: WindowSink = Box::new(move |batch| sender.send(batch).map_err(|error| error.0));
         let mut windows = Windows::new(Duration::from_secs(10), sink, MonoNanos(0));
@@ -224,7 +227,7 @@ mod tests {
         for ms in [10_000, 10_020, 10_040, 10_060] {
             if ms == 10_040 {
                 // One that leaves between two parts has closed its own window.
-                let gone = peers.remove(&1_100).expect("a peer");
+                let gone = peers.remove(1_100).expect("a peer");
                 windows.keep_last(Slot(1_100), gone.session, gone.path, at(ms));
             }
             windows.close_due(&mut peers, at(ms));
@@ -236,7 +239,11 @@ mod tests {
             batches.iter().map(|batch| batch.more).collect::<Vec<_>>(),
             [true, true, false]
         );
-        assert!(batches.iter().all(|batch| batch.latest_wake_up_ns == 500_000_000));
+        assert!(
+            batches
+                .iter()
+                .all(|batch| batch.latest_wake_up_ns == 500_000_000)
+        );
         let failures = batches.iter().filter(|batch| batch.send_failure.is_some());
         assert_eq!(failures.count(), 1, "told once");
         let slots = batches.iter().flat_map(|batch| &batch.windows);
