@@ -10,6 +10,7 @@ mod machine;
 #[cfg(feature = "kafka")]
 mod outage;
 mod pair;
+mod pinglist;
 mod reflector;
 mod rtt;
 mod scale;
@@ -36,6 +37,8 @@ pub enum Bench {
     Reflector(reflector::Options),
     /// What one probe costs at the least, by each way of making it: sockets, or in the kernel
     Sending(sending::Options),
+    /// Time in which a node knows whom to probe in a mesh of up to 10,000, and what one who comes or goes changes
+    Pinglist(pinglist::Options),
     /// Throughput of traffic that is not ours through the programs, and a flood of strangers beside probes of ours
     Traffic(traffic::Options),
     /// Memory and CPU of an agent with up to 10,000 peers, which are addresses behind one XDP reflector
@@ -65,6 +68,7 @@ pub fn run(workspace: &Workspace, bench: &Bench) -> Result<()> {
         Bench::Cpu(options) => cpu::run(workspace, options),
         Bench::Reflector(options) => reflector::run(workspace, options),
         Bench::Sending(options) => sending::run(workspace, options),
+        Bench::Pinglist(options) => pinglist::run(workspace, options),
         Bench::Traffic(options) => traffic::run(workspace, options),
         Bench::Scale(options) => scale::run(workspace, options),
         Bench::Discovery(options) => discovery::run(workspace, options),
