@@ -24,6 +24,7 @@
 pub mod agent;
 mod cgroups;
 pub mod datapath;
+pub mod delay_line;
 pub mod docker;
 pub mod fault;
 pub mod feed;
@@ -42,6 +43,7 @@ pub mod skip;
 #[cfg(feature = "kafka")]
 pub mod topic;
 mod topology;
+pub mod truth;
 pub mod wait;
 
 pub use agent::{Agent, Launch};

@@ -3,7 +3,10 @@
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use aya::programs::{Program, ProgramError, SchedClassifier, TcAttachType, Xdp, XdpMode};
+use aya::programs::tc::TcAttachOptions;
+use aya::programs::{
+    LinkOrder, Program, ProgramError, SchedClassifier, TcAttachType, Xdp, XdpMode,
+};
 use aya::{Ebpf, EbpfLoader};
 
 use crate::host::Host;
@@ -54,6 +57,22 @@ impl LabObject {
         let tc: &mut SchedClassifier = self.program(program)?.try_into()?;
         load_once(tc.fd().is_ok(), || tc.load())?;
         host.enter(|| tc.attach(device, way))?
+            .with_context(|| format!("cannot attach {program} to {device} of {}", host.name()))?;
+        Ok(())
+    }
+
+    /// The same, before those that are there.
+    pub fn attach_tc_first(
+        &mut self,
+        program: &str,
+        host: &Host,
+        device: &str,
+        way: TcAttachType,
+    ) -> Result<()> {
+        let tc: &mut SchedClassifier = self.program(program)?.try_into()?;
+        load_once(tc.fd().is_ok(), || tc.load())?;
+        let first = TcAttachOptions::TcxOrder(LinkOrder::first());
+        host.enter(|| tc.attach_with_options(device, way, first))?
             .with_context(|| format!("cannot attach {program} to {device} of {}", host.name()))?;
         Ok(())
     }

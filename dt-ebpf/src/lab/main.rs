@@ -16,6 +16,8 @@ mod flood;
 mod programs;
 #[cfg(target_arch = "bpf")]
 mod sending;
+#[cfg(target_arch = "bpf")]
+mod truth;
 
 #[cfg(not(target_arch = "bpf"))]
 fn main() {}

@@ -1,0 +1,173 @@
+//! What really happened to each probe on [`Lab::wire`]: stamps of programs that share no code with the product's.
+//!
+//! ```text
+//!  n1                         wire                         n2
+//!  sent ───────────> line_in ───hold──> line_out ─────────> asked
+//!  answered <─────── back_out <──hold── back_in <────────── replied
+//! ```
+//!
+//! On the hosts they stand at tc, outside of the product's programs there: `sent` right after its T1, `answered` right before its
+//! T4. Where XDP does the work it consumes what would come to tc, so that only `sent` and the wire's own stamps are there.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use aya::maps::{Array, MapData};
+use aya::programs::TcAttachType;
+use dt_feed::probes::{self, Outcome};
+use dt_feed::segment::{Followed, Follower};
+
+use crate::WIRE;
+use crate::lab::Lab;
+use crate::object::LabObject;
+
+/// The places of one lab, stamping until it is dropped.
+#[derive(Debug)]
+pub struct Stamps {
+    places: Vec<LabObject>,
+}
+
+/// When one probe of `n1` and its reply passed each place, monotonic ns; 0 where none did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Passage {
+    /// Left `n1`.
+    pub sent: u64,
+    /// Reached the wire from `n1`.
+    pub line_in: u64,
+    /// Left the wire for `n2`.
+    pub line_out: u64,
+    /// Reached `n2`.
+    pub asked: u64,
+    /// The reply left `n2`.
+    pub replied: u64,
+    /// It reached the wire.
+    pub back_in: u64,
+    /// It left the wire for `n1`.
+    pub back_out: u64,
+    /// It reached `n1`.
+    pub answered: u64,
+}
+
+impl Passage {
+    /// The round trip without the time that `n2` took, as the product defines it; none where a stamp is missing.
+    #[must_use]
+    pub fn rtt_ns(&self) -> Option<u64> {
+        let whole = difference(self.answered, self.sent)?;
+        whole.checked_sub(difference(self.replied, self.asked)?)
+    }
+
+    /// The part of it that the wire itself took: from its near end to its far end, both ways.
+    #[must_use]
+    pub fn line_ns(&self) -> Option<u64> {
+        let there = difference(self.line_out, self.line_in)?;
+        Some(there + difference(self.back_out, self.back_in)?)
+    }
+}
+
+fn difference(later: u64, earlier: u64) -> Option<u64> {
+    (earlier > 0).then(|| later.checked_sub(earlier)).flatten()
+}
+
+impl Stamps {
+    /// Begins to stamp. After the agents have chosen mode `tc`, so that these programs stand outside of theirs.
+    pub fn attach(lab: &Lab, object: &Path) -> Result<Self> {
+        let (n1, wire, n2) = (lab.host("n1"), lab.host(WIRE), lab.host("n2"));
+        let near = n1.device_to("n2");
+        let far = n2.device_to("n1");
+        let load = |replies: u32| LabObject::load_file(object, &[("REPLIES", replies)]);
+        let places = [0, 0, 0, 0, 1, 1, 1, 1].map(load).into_iter();
+        let mut places = places.collect::<Result<Vec<_>>>()?;
+        let [
+            sent,
+            line_in,
+            line_out,
+            asked,
+            replied,
+            back_in,
+            back_out,
+            answered,
+        ] = places.as_mut_slice()
+        else {
+            unreachable!("eight were loaded");
+        };
+        let (ingress, egress) = (TcAttachType::Ingress, TcAttachType::Egress);
+        sent.attach_tc("truth_tc", n1, near, egress)?;
+        line_in.attach_xdp("truth_xdp", wire, "to-n1")?;
+        line_out.attach_tc("truth_tc", wire, "to-n2", egress)?;
+        asked.attach_tc_first("truth_tc", n2, far, ingress)?;
+        replied.attach_tc("truth_tc", n2, far, egress)?;
+        back_in.attach_xdp("truth_xdp", wire, "to-n2")?;
+        back_out.attach_tc("truth_tc", wire, "to-n1", egress)?;
+        answered.attach_tc_first("truth_tc", n1, near, ingress)?;
+        Ok(Self { places })
+    }
+
+    /// What the probes with these numbers did. Right for the first 2^20 of one session, if nobody else probes through the wire.
+    pub fn passages(&mut self, numbers: std::ops::Range<u32>) -> Result<Vec<Passage>> {
+        let mut columns = Vec::new();
+        for place in &mut self.places {
+            let map = place.ebpf_mut().map_mut("PASSED");
+            let map: Array<&mut MapData, u64> = map.context("no map PASSED")?.try_into()?;
+            let column = numbers.clone().map(|number| map.get(&number, 0));
+            columns.push(column.collect::<Result<Vec<_>, _>>()?);
+        }
+        let passage = |row: usize| Passage {
+            sent: columns[0][row],
+            line_in: columns[1][row],
+            line_out: columns[2][row],
+            asked: columns[3][row],
+            replied: columns[4][row],
+            back_in: columns[5][row],
+            back_out: columns[6][row],
+            answered: columns[7][row],
+        };
+        Ok((0..numbers.len()).map(passage).collect())
+    }
+}
+
+/// The round trip times, ns, that an agent with one peer wrote of each probe, by sequence number.
+pub fn reported(feed: &Path) -> Result<BTreeMap<u32, u64>> {
+    let mut follower = Follower::new(feed);
+    let mut reported = BTreeMap::new();
+    while let Some(followed) = follower.poll()? {
+        let batch = match followed {
+            Followed::Batch(batch) => batch,
+            Followed::Damaged { path, cause, .. } => bail!("{}: {cause}", path.display()),
+        };
+        let Some(block) = batch.probes else { continue };
+        for record in probes::decode(&block)? {
+            if let Outcome::Received { rtt_ns } = record.outcome {
+                reported.insert(record.sequence, rtt_ns);
+            }
+        }
+    }
+    Ok(reported)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_round_trip_is_known_only_where_every_stamp_is() {
+        let passage = Passage {
+            sent: 1_000,
+            line_in: 1_010,
+            line_out: 2_010,
+            asked: 2_020,
+            replied: 2_520,
+            back_in: 2_530,
+            back_out: 4_530,
+            answered: 4_540,
+        };
+        assert_eq!(passage.rtt_ns(), Some(3_040));
+        assert_eq!(passage.line_ns(), Some(3_000));
+        let lost = Passage {
+            answered: 0,
+            back_out: 0,
+            ..passage
+        };
+        assert_eq!((lost.rtt_ns(), lost.line_ns()), (None, None));
+    }
+}
