@@ -25,6 +25,7 @@ use crate::object::LabObject;
 /// The places of one lab, stamping until it is dropped.
 #[derive(Debug)]
 pub struct Stamps {
+    /// In the order of [`Passage`]'s fields.
     places: Vec<LabObject>,
 }
 
@@ -70,37 +71,34 @@ fn difference(later: u64, earlier: u64) -> Option<u64> {
 }
 
 impl Stamps {
-    /// Begins to stamp. After the agents have chosen mode `tc`, so that these programs stand outside of theirs.
-    pub fn attach(lab: &Lab, object: &Path) -> Result<Self> {
-        let (n1, wire, n2) = (lab.host("n1"), lab.host(WIRE), lab.host("n2"));
-        let near = n1.device_to("n2");
-        let far = n2.device_to("n1");
+    /// Loads the programs from the lab's object; nothing is stamped yet.
+    pub fn load(object: &Path) -> Result<Self> {
         let load = |replies: u32| LabObject::load_file(object, &[("REPLIES", replies)]);
         let places = [0, 0, 0, 0, 1, 1, 1, 1].map(load).into_iter();
-        let mut places = places.collect::<Result<Vec<_>>>()?;
-        let [
-            sent,
-            line_in,
-            line_out,
-            asked,
-            replied,
-            back_in,
-            back_out,
-            answered,
-        ] = places.as_mut_slice()
-        else {
-            unreachable!("eight were loaded");
-        };
+        Ok(Self {
+            places: places.collect::<Result<_>>()?,
+        })
+    }
+
+    /// Stamps on the wire. Its ends get programs that let either host answer by `XDP_TX`.
+    pub fn attach_to_wire(&mut self, lab: &Lab) -> Result<()> {
+        let wire = lab.host(WIRE);
+        let egress = TcAttachType::Egress;
+        self.places[1].attach_xdp("truth_xdp", wire, "to-n1")?;
+        self.places[2].attach_tc("truth_tc", wire, "to-n2", egress)?;
+        self.places[5].attach_xdp("truth_xdp", wire, "to-n2")?;
+        self.places[6].attach_tc("truth_tc", wire, "to-n1", egress)
+    }
+
+    /// Stamps on the hosts. After the agents have chosen mode `tc`, so that these programs stand outside of theirs.
+    pub fn attach_to_hosts(&mut self, lab: &Lab) -> Result<()> {
+        let (n1, n2) = (lab.host("n1"), lab.host("n2"));
+        let (near, far) = (n1.device_to("n2"), n2.device_to("n1"));
         let (ingress, egress) = (TcAttachType::Ingress, TcAttachType::Egress);
-        sent.attach_tc("truth_tc", n1, near, egress)?;
-        line_in.attach_xdp("truth_xdp", wire, "to-n1")?;
-        line_out.attach_tc("truth_tc", wire, "to-n2", egress)?;
-        asked.attach_tc_first("truth_tc", n2, far, ingress)?;
-        replied.attach_tc("truth_tc", n2, far, egress)?;
-        back_in.attach_xdp("truth_xdp", wire, "to-n2")?;
-        back_out.attach_tc("truth_tc", wire, "to-n1", egress)?;
-        answered.attach_tc_first("truth_tc", n1, near, ingress)?;
-        Ok(Self { places })
+        self.places[0].attach_tc("truth_tc", n1, near, egress)?;
+        self.places[3].attach_tc_first("truth_tc", n2, far, ingress)?;
+        self.places[4].attach_tc("truth_tc", n2, far, egress)?;
+        self.places[7].attach_tc_first("truth_tc", n1, near, ingress)
     }
 
     /// What the probes with these numbers did. Right for the first 2^20 of one session, if nobody else probes through the wire.

@@ -24,7 +24,9 @@ fn each_probe_took_as_long_as_it_is_said_to_have_taken() -> Result<()> {
     let flags = ["--mode=tc", "--detail=probes", "--rate=200"];
     let mut prober = Launch::on(&lab, "n1")?.flags(&flags).start("n1")?;
     prober.wait_for_mode("tc")?;
-    let mut stamps = Stamps::attach(&lab, &given::lab_object()?)?;
+    let mut stamps = Stamps::load(&given::lab_object()?)?;
+    stamps.attach_to_wire(&lab)?;
+    stamps.attach_to_hosts(&lab)?;
     let mut feed = prober.feed();
     wait_for_feed("some thousand answers", &mut feed, |feed| {
         (feed.received("n2") >= 2_000).then_some(())

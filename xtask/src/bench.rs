@@ -20,6 +20,7 @@ mod sending;
 mod spinners;
 mod spread;
 mod traffic;
+mod truth;
 
 use anyhow::Result;
 use clap::Subcommand;
@@ -37,6 +38,8 @@ pub enum Bench {
     Reflector(reflector::Options),
     /// What one probe costs at the least, by each way of making it: sockets, or in the kernel
     Sending(sending::Options),
+    /// How far what is said of each probe is from what happened to it, on a wire that holds each for a time of its own
+    Truth(truth::Options),
     /// Time in which a node knows whom to probe in a mesh of up to 10,000, and what one who comes or goes changes
     Pinglist(pinglist::Options),
     /// Throughput of traffic that is not ours through the programs, and a flood of strangers beside probes of ours
@@ -68,6 +71,7 @@ pub fn run(workspace: &Workspace, bench: &Bench) -> Result<()> {
         Bench::Cpu(options) => cpu::run(workspace, options),
         Bench::Reflector(options) => reflector::run(workspace, options),
         Bench::Sending(options) => sending::run(workspace, options),
+        Bench::Truth(options) => truth::run(workspace, options),
         Bench::Pinglist(options) => pinglist::run(workspace, options),
         Bench::Traffic(options) => traffic::run(workspace, options),
         Bench::Scale(options) => scale::run(workspace, options),
