@@ -3,9 +3,12 @@
 //! One program per direction (`fault_forward` in `dt-ebpf/src/lab`), each from its own copy of the object: which direction
 //! it is, is a constant of the loaded program.
 
+use std::path::Path;
+
 use anyhow::{Context, Result, ensure};
 use aya::maps::{Array, MapData};
 use aya::programs::TcAttachType;
+use dt_feed::proto::Counters;
 use nix::net::if_::if_nametoindex;
 
 use crate::lab::Lab;
@@ -59,6 +62,87 @@ impl Fate {
     }
 }
 
+/// The outcomes of probes that a wire is to blame for, and the copies: as an agent counts them, or as they must be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Outcomes {
+    /// Answered in time.
+    pub received: u64,
+    /// Lost on the way there.
+    pub lost_forward: u64,
+    /// Lost on the way back.
+    pub lost_return: u64,
+    /// Lost, and nobody knows where.
+    pub lost_unknown: u64,
+    /// Spoilt on the way there.
+    pub corrupt_forward: u64,
+    /// Spoilt on the way back.
+    pub corrupt_return: u64,
+    /// Copies made on the way there.
+    pub duplicate_forward: u64,
+    /// Copies made on the way back.
+    pub duplicate_return: u64,
+    /// Everything else that a probe can come to.
+    pub other: u64,
+}
+
+impl Outcomes {
+    /// What an agent counted.
+    #[must_use]
+    pub const fn said(counters: &Counters) -> Self {
+        Self {
+            received: counters.received,
+            lost_forward: counters.lost_forward,
+            lost_return: counters.lost_return,
+            lost_unknown: counters.lost_unknown,
+            corrupt_forward: counters.corrupt_forward,
+            corrupt_return: counters.corrupt_return,
+            duplicate_forward: counters.duplicate_forward,
+            duplicate_return: counters.duplicate_return,
+            other: counters.late
+                + counters.overrun
+                + counters.refused
+                + counters.not_admitted
+                + counters.peer_restarted
+                + counters.departed
+                + counters.in_flight,
+        }
+    }
+
+    /// By how much the counts of two differ in all.
+    #[must_use]
+    pub fn off(&self, other: &Self) -> u64 {
+        let all = |one: &Self| {
+            [
+                one.received,
+                one.lost_forward,
+                one.lost_return,
+                one.lost_unknown,
+                one.corrupt_forward,
+                one.corrupt_return,
+                one.duplicate_forward,
+                one.duplicate_return,
+                one.other,
+            ]
+        };
+        let pairs = all(self).into_iter().zip(all(other));
+        pairs.map(|(one, other)| one.abs_diff(other)).sum()
+    }
+
+    const fn outcome(&mut self, there: Fate, back: Fate) -> &mut u64 {
+        if back.whole > 0 {
+            &mut self.received
+        } else if back.corrupt > 0 {
+            &mut self.corrupt_return
+        } else if there.whole > 0 {
+            &mut self.lost_return
+        } else if there.corrupt > 0 {
+            &mut self.corrupt_forward
+        } else {
+            &mut self.lost_forward
+        }
+    }
+}
+
 /// The joined ends of [`Lab::wire`]; dropping it cuts the wire.
 #[derive(Debug)]
 pub struct FaultyWire {
@@ -71,9 +155,21 @@ impl FaultyWire {
     ///
     /// Both ends get `xdp_pass`, so that either host may answer by `XDP_TX`.
     pub fn join(lab: &Lab, port: u16, there: Faults, back: Faults) -> Result<Self> {
+        Self::join_with(&given::lab_object()?, lab, port, there, back)
+    }
+
+    /// The same by the lab object in this file.
+    pub fn join_with(
+        object: &Path,
+        lab: &Lab,
+        port: u16,
+        there: Faults,
+        back: Faults,
+    ) -> Result<Self> {
+        let load = |way: u32| LabObject::load_file(object, &[("DIRECTION", way)]);
         let wire = Self {
-            there: direction(lab, THERE, port, there, ("to-n1", "to-n2"))?,
-            back: direction(lab, BACK, port, back, ("to-n2", "to-n1"))?,
+            there: direction(load(THERE)?, lab, THERE, port, there, ("to-n1", "to-n2"))?,
+            back: direction(load(BACK)?, lab, BACK, port, back, ("to-n2", "to-n1"))?,
         };
         lab.wait_reachable()?;
         Ok(wire)
@@ -90,12 +186,25 @@ impl FaultyWire {
         self.inject(Faults::default(), Faults::default())
     }
 
-    /// What became of the probes of `n1` with the numbers from 0 to `count`, there and back. Right for the first 65,536 of
+    /// What became of the probes of `n1` with the numbers from 0 to `count`, there and back. Right for the first 2^20 of
     /// one session, if nobody else probes through this wire.
     pub fn fates(&mut self, count: u32) -> Result<Vec<(Fate, Fate)>> {
         let there = fates(&mut self.there, THERE, count)?;
         let back = fates(&mut self.back, BACK, count)?;
         Ok(there.into_iter().zip(back).collect())
+    }
+
+    /// What must be said of the first `sent` probes of `n1`, by what became of each packet; as [`Self::fates`].
+    pub fn expected(&mut self, sent: u64) -> Result<Outcomes> {
+        let mut expected = Outcomes::default();
+        for (there, back) in self.fates(u32::try_from(sent)?)? {
+            *expected.outcome(there, back) += 1;
+            expected.duplicate_forward += u64::from(there.whole.saturating_sub(1));
+            // As many answers left the peer as whole requests reached it; what came home beyond these was copied on the way.
+            let answers = there.whole - back.corrupt - back.dropped;
+            expected.duplicate_return += u64::from(back.whole.saturating_sub(answers));
+        }
+        Ok(expected)
     }
 
     /// What was done to packets from `n1` to `n2`.
@@ -110,6 +219,7 @@ impl FaultyWire {
 }
 
 fn direction(
+    mut object: LabObject,
     lab: &Lab,
     direction: u32,
     port: u16,
@@ -118,8 +228,6 @@ fn direction(
 ) -> Result<LabObject> {
     let wire = lab.host(WIRE);
     let (from, to) = ends;
-    let globals = [("DIRECTION", direction)];
-    let mut object = LabObject::load_file(&given::lab_object()?, &globals)?;
     let out = wire
         .enter(|| if_nametoindex(to))?
         .with_context(|| format!("no device {to}"))?;
@@ -190,6 +298,6 @@ fn done(object: &mut LabObject, direction: u32) -> Result<Done> {
 const THERE: u32 = 0;
 const BACK: u32 = 1;
 const FAULT_BYTES: usize = 32;
-const FATES_PER_DIRECTION: u32 = 1 << 16;
+const FATES_PER_DIRECTION: u32 = 1 << 20;
 /// Counters per direction in the map `DONE`.
 const COUNTERS: u32 = 4;

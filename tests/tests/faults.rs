@@ -3,7 +3,7 @@
 use anyhow::{Context, Result};
 use dt_feed::proto::Counters;
 use dt_tests::agent::{self, LIMIT, settle, wait_for_feed};
-use dt_tests::fault::{Fate, Faults};
+use dt_tests::fault::{Faults, Outcomes};
 use dt_tests::feed::Pair;
 use dt_tests::{Agent, FaultyWire, Feed, Lab, Launch, WIRE, skip_unless_equipped, wait};
 use nix::sys::signal::Signal;
@@ -101,8 +101,8 @@ fn count_faults(mode: &str, family: &str) -> Result<()> {
 
     assert!(pair.adds_up(), "{:?}", pair.counters);
     assert!(pair.is_all(mode), "{:?}", pair.modes);
-    let expected = expected(&mut wire, pair.counters.sent)?;
-    let said = said(&pair.counters);
+    let expected = wire.expected(pair.counters.sent)?;
+    let said = Outcomes::said(&pair.counters);
     eprintln!(
         "{mode}, IPv{family}: {said:?} of {} sent",
         pair.counters.sent
@@ -126,70 +126,6 @@ fn start_pair(lab: &Lab, flags: &[&str]) -> Result<(Agent, Agent)> {
     reflector.wait_for_mode(mode)?;
     let prober = Launch::on(lab, "n1")?.flags(flags).start("n1")?;
     Ok((reflector, prober))
-}
-
-/// What is compared: the outcomes that the wire is to blame for, and the copies.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Said {
-    received: u64,
-    lost_forward: u64,
-    lost_return: u64,
-    lost_unknown: u64,
-    corrupt_forward: u64,
-    corrupt_return: u64,
-    duplicate_forward: u64,
-    duplicate_return: u64,
-    /// Everything else that a probe can come to.
-    other: u64,
-}
-
-fn said(counters: &Counters) -> Said {
-    Said {
-        received: counters.received,
-        lost_forward: counters.lost_forward,
-        lost_return: counters.lost_return,
-        lost_unknown: counters.lost_unknown,
-        corrupt_forward: counters.corrupt_forward,
-        corrupt_return: counters.corrupt_return,
-        duplicate_forward: counters.duplicate_forward,
-        duplicate_return: counters.duplicate_return,
-        other: counters.late
-            + counters.overrun
-            + counters.refused
-            + counters.not_admitted
-            + counters.peer_restarted
-            + counters.departed
-            + counters.in_flight,
-    }
-}
-
-/// What must be said of the first `sent` probes, by what became of each packet.
-fn expected(wire: &mut FaultyWire, sent: u64) -> Result<Said> {
-    let mut expected = Said::default();
-    for (there, back) in wire.fates(u32::try_from(sent)?)? {
-        *expected.outcome(there, back) += 1;
-        expected.duplicate_forward += u64::from(there.whole.saturating_sub(1));
-        // As many answers left the peer as whole requests reached it; what came home beyond these was copied on the way.
-        let answers = there.whole - back.corrupt - back.dropped;
-        expected.duplicate_return += u64::from(back.whole.saturating_sub(answers));
-    }
-    Ok(expected)
-}
-
-impl Said {
-    fn outcome(&mut self, there: Fate, back: Fate) -> &mut u64 {
-        if back.whole > 0 {
-            &mut self.received
-        } else if back.corrupt > 0 {
-            &mut self.corrupt_return
-        } else if there.whole > 0 {
-            &mut self.lost_return
-        } else if there.corrupt > 0 {
-            &mut self.corrupt_forward
-        } else {
-            &mut self.lost_forward
-        }
-    }
 }
 
 /// The same by the wire's totals, where these say it: a request that is dropped or spoilt has no second copy.

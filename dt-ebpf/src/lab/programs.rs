@@ -13,7 +13,7 @@ use crate::atomic::Word;
 
 const TC_DROP: i32 = 2;
 /// Single probes that the wire remembers in each direction, by the low bits of their sequence numbers.
-const FATES_PER_DIRECTION: u32 = 1 << 16;
+const FATES_PER_DIRECTION: u32 = 1 << 20;
 /// What is added to a probe's entry in `FATES` for each packet of its that went on whole, went on corrupt, was dropped.
 const WHOLE: u32 = 1;
 const CORRUPT: u32 = 1 << 8;

@@ -4,6 +4,8 @@
 //! hosts outside of the product's and on the wire, say how long each round trip really took. In mode `tc` that is the whole
 //! of it; in mode `xdp` the product takes what would come to tc, so there only the wire's own time is known to others.
 
+mod counts;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -37,6 +39,10 @@ pub struct Options {
     #[arg(long, value_name = "MS", default_value_t = 25, value_parser = value_parser!(u64).range(1..=200))]
     hold: u64,
 
+    /// Probes whose faults are counted on a wire that drops, doubles and spoils
+    #[arg(long, value_name = "N", default_value_t = 1_000_000, value_parser = value_parser!(u32).range(1_000..=1_000_000))]
+    counted: u32,
+
     /// Also write the result to this file
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -49,6 +55,7 @@ struct Report {
     rate: u32,
     hold_ms: u64,
     rows: Vec<Row>,
+    counts: counts::Counts,
 }
 
 /// One mode under one load.
@@ -88,6 +95,7 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
         rate: options.rate,
         hold_ms: options.hold,
         rows,
+        counts: counts::measure(&built, options.counted, &interrupt)?,
     };
     print!("{}", report.to_markdown());
     json.write(&report)
@@ -211,7 +219,7 @@ impl Report {
         text + &format!(
             "\nOff by at most 1 µs at P50 and 5 µs at P99, idle and saturated, over at least {SAMPLES} probes: {}.\n",
             if kept { "kept" } else { "NOT kept" }
-        )
+        ) + &self.counts.to_markdown()
     }
 }
 
