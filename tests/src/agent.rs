@@ -215,6 +215,17 @@ pub fn wait_for_feed<T>(
     Ok(result.unwrap_or_else(|error| panic!("{error:#}; the feed has: {feed:#?}")))
 }
 
+/// An agent on every host, each of which has all of them for members.
+pub fn start_all(lab: &Lab, flags: &[&str]) -> Result<Vec<Agent>> {
+    write_peers(lab, &all_members(lab))?;
+    let start = |host: &Host| {
+        Launch::on(lab, host.name())?
+            .flags(flags)
+            .start(host.name())
+    };
+    lab.hosts().into_iter().map(start).collect()
+}
+
 /// Waits until all that was sent to a peer by now has its outcome: deadline, time to settle, and a window that began after
 /// these.
 pub fn settle(feed: &mut Feed, peer: &str) -> Result<()> {

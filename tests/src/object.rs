@@ -54,11 +54,7 @@ impl LabObject {
         device: &str,
         way: TcAttachType,
     ) -> Result<()> {
-        let tc: &mut SchedClassifier = self.program(program)?.try_into()?;
-        load_once(tc.fd().is_ok(), || tc.load())?;
-        host.enter(|| tc.attach(device, way))?
-            .with_context(|| format!("cannot attach {program} to {device} of {}", host.name()))?;
-        Ok(())
+        self.attach_tc_in_order(program, host, device, way, LinkOrder::last())
     }
 
     /// The same, before those that are there.
@@ -69,10 +65,21 @@ impl LabObject {
         device: &str,
         way: TcAttachType,
     ) -> Result<()> {
+        self.attach_tc_in_order(program, host, device, way, LinkOrder::first())
+    }
+
+    fn attach_tc_in_order(
+        &mut self,
+        program: &str,
+        host: &Host,
+        device: &str,
+        way: TcAttachType,
+        order: LinkOrder,
+    ) -> Result<()> {
         let tc: &mut SchedClassifier = self.program(program)?.try_into()?;
         load_once(tc.fd().is_ok(), || tc.load())?;
-        let first = TcAttachOptions::TcxOrder(LinkOrder::first());
-        host.enter(|| tc.attach_with_options(device, way, first))?
+        let options = TcAttachOptions::TcxOrder(order);
+        host.enter(|| tc.attach_with_options(device, way, options))?
             .with_context(|| format!("cannot attach {program} to {device} of {}", host.name()))?;
         Ok(())
     }

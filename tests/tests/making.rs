@@ -6,7 +6,7 @@ use dt_feed::proto::StampSource;
 use dt_tests::agent::{self, LIMIT, settle, wait_for_feed};
 use dt_tests::feed::{excused, unexplained};
 use dt_tests::pinned::counter;
-use dt_tests::{Agent, Lab, LabObject, Launch, skip_unless_equipped, wait};
+use dt_tests::{Agent, Lab, LabObject, skip_unless_equipped, wait};
 
 #[test]
 fn probes_made_in_the_kernel_are_as_good_as_those_of_sockets() -> Result<()> {
@@ -31,7 +31,7 @@ fn auto_makes_probes_in_the_kernel_where_many_leave_together() -> Result<()> {
     let mut switch = LabObject::load()?;
     switch.open_switch(&lab)?;
     // One tick has the probes of two peers, three of each.
-    let mut agents = start(&lab, &["--mode=xdp", "--sender=auto", "--rate=3000"])?;
+    let mut agents = agent::start_all(&lab, &["--mode=xdp", "--sender=auto", "--rate=3000"])?;
     wait_until_made(&lab, "n1", 10_000)?;
     check(&lab, &mut agents)
 }
@@ -41,7 +41,7 @@ fn auto_makes_probes_in_the_kernel_where_many_leave_together() -> Result<()> {
 fn a_route_that_goes_away_is_noticed_though_probes_are_made_in_the_kernel() -> Result<()> {
     skip_unless_equipped!();
     let lab = Lab::mesh(2)?;
-    let mut agents = start(&lab, &["--mode=xdp", "--sender=kernel"])?;
+    let mut agents = agent::start_all(&lab, &["--mode=xdp", "--sender=kernel"])?;
     wait_until_made(&lab, "n1", 100)?;
     let host = lab.host("n1");
     let address = lab.host("n2").ipv4().to_string();
@@ -67,11 +67,33 @@ fn a_route_that_goes_away_is_noticed_though_probes_are_made_in_the_kernel() -> R
     Ok(())
 }
 
+/// The firewall sees the list, not the probes: what it takes away must not be missed, and not be sent twice.
+#[test]
+fn behind_a_firewall_that_takes_the_lists_probes_go_through_sockets() -> Result<()> {
+    skip_unless_equipped!();
+    let lab = Lab::mesh(2)?;
+    let rule = "iptables -A OUTPUT -p udp --dport 9 -j DROP";
+    lab.host("n1").run(&rule.split(' ').collect::<Vec<_>>())?;
+    let agents = agent::start_all(&lab, &["--mode=xdp", "--sender=kernel"])?;
+    let mut feed = agents[0].feed();
+    wait_for_feed("answers", &mut feed, |feed| {
+        (feed.received("n2") >= 500).then_some(())
+    })?;
+    settle(&mut feed, "n2")?;
+    let pair = feed.pair("n2").context("it was measured")?;
+    assert!(pair.adds_up(), "{:?}", pair.counters);
+    let counters = feed.total("n2");
+    let disorder = counters.reordered + counters.duplicate_forward + counters.send_failed;
+    assert_eq!((unexplained(&counters), disorder), (0, 0), "{counters:?}");
+    assert_eq!(counter(&lab, "n1", Reason::Made)?, 0);
+    Ok(())
+}
+
 #[test]
 fn sockets_alone_make_probes_when_that_is_asked_for() -> Result<()> {
     skip_unless_equipped!();
     let lab = Lab::mesh(2)?;
-    let agents = start(&lab, &["--mode=xdp", "--sender=sockets"])?;
+    let agents = agent::start_all(&lab, &["--mode=xdp", "--sender=sockets"])?;
     let mut feed = agents[0].feed();
     wait_for_feed("answers", &mut feed, |feed| {
         (feed.received("n2") >= 200).then_some(())
@@ -83,7 +105,7 @@ fn sockets_alone_make_probes_when_that_is_asked_for() -> Result<()> {
 /// Some thousand probes of each pair, most of them made in the kernel.
 fn compare(lab: &Lab, flags: &[&str]) -> Result<()> {
     let flags = [&["--sender=kernel", "--rate=200"], flags].concat();
-    let mut agents = start(lab, &flags)?;
+    let mut agents = agent::start_all(lab, &flags)?;
     for host in lab.hosts() {
         wait_until_made(lab, host.name(), 1_000)?;
     }
@@ -129,14 +151,4 @@ fn wait_until_made(lab: &Lab, host: &str, least: u64) -> Result<()> {
         Ok((made >= least).then_some(()))
     })
     .with_context(|| format!("{host} made {:?}", counter(lab, host, Reason::Made)))
-}
-
-fn start(lab: &Lab, flags: &[&str]) -> Result<Vec<Agent>> {
-    agent::write_peers(lab, &agent::all_members(lab))?;
-    let start = |host: &dt_tests::Host| {
-        Launch::on(lab, host.name())?
-            .flags(flags)
-            .start(host.name())
-    };
-    lab.hosts().into_iter().map(start).collect()
 }

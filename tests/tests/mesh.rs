@@ -9,7 +9,7 @@ use dt_feed::proto::StampSource;
 use dt_tests::agent::{self, LIMIT, settle, wait_for_feed};
 use dt_tests::feed::{Feed, excused, unexplained};
 use dt_tests::wait::{self, unix_now_ns};
-use dt_tests::{Agent, Lab, LabObject, Launch, given, skip_unless_equipped};
+use dt_tests::{Lab, LabObject, Launch, given, skip_unless_equipped};
 use nix::sys::signal::Signal;
 
 #[test]
@@ -42,7 +42,7 @@ fn the_stop_key_stops_the_probing_of_the_whole_mesh_and_its_end_starts_it_again(
     skip_unless_equipped!();
     let lab = Lab::mesh(2)?;
     let members = agent::all_members(&lab);
-    let mut agents = start_all(&lab, &["--mode=tc"])?;
+    let mut agents = agent::start_all(&lab, &["--mode=tc"])?;
     let mut feed = agents[0].feed();
     wait_for_feed("answers", &mut feed, |feed| {
         (feed.received("n2") > 0).then_some(())
@@ -172,7 +172,7 @@ fn beyond_the_peer_limit_racks_and_zones_are_probed_and_everybody_answers() -> R
 fn sigterm_flushes_the_feed_and_ends_the_agent_well_within_two_seconds() -> Result<()> {
     skip_unless_equipped!();
     let lab = Lab::mesh(2)?;
-    let mut agents = start_all(&lab, &["--mode=tc", "--window=60s"])?;
+    let mut agents = agent::start_all(&lab, &["--mode=tc", "--window=60s"])?;
     agents[0].wait_for_mode("tc")?;
     // The windows are long: what arrives in the feed before their end was flushed.
     wait::until("probes of n1", LIMIT, || {
@@ -198,7 +198,7 @@ fn sigterm_flushes_the_feed_and_ends_the_agent_well_within_two_seconds() -> Resu
 fn protoc_reads_a_segment_that_an_agent_wrote() -> Result<()> {
     skip_unless_equipped!();
     let lab = Lab::mesh(2)?;
-    let mut agents = start_all(&lab, &["--mode=tc", "--detail=probes"])?;
+    let mut agents = agent::start_all(&lab, &["--mode=tc", "--detail=probes"])?;
     let mut feed = agents[0].feed();
     wait_for_feed("answers", &mut feed, |feed| {
         (feed.received("n2") > 0).then_some(())
@@ -240,7 +240,7 @@ fn protoc_reads_a_segment_that_an_agent_wrote() -> Result<()> {
 fn the_second_agent_of_one_node_name_says_so_and_ends() -> Result<()> {
     skip_unless_equipped!();
     let lab = Lab::mesh(2)?;
-    let mut agents = start_all(&lab, &["--mode=tc"])?;
+    let mut agents = agent::start_all(&lab, &["--mode=tc"])?;
     agents[1].wait_for_mode("tc")?;
     agents[0].wait_for_mode("tc")?;
     let mut second = Launch::on(&lab, "n2")?
@@ -286,7 +286,7 @@ fn flags_win_over_variables_and_these_over_the_file() -> Result<()> {
 /// All pairs in the mode that was asked for, and not one probe lost.
 fn measure(lab: &Lab, mode: &str, family: &str) -> Result<()> {
     let flags = [format!("--mode={mode}"), format!("--family={family}")];
-    let agents = start_all(lab, &flags.each_ref().map(String::as_str))?;
+    let agents = agent::start_all(lab, &flags.each_ref().map(String::as_str))?;
     for (host, agent) in lab.hosts().into_iter().zip(&agents) {
         let mut feed = agent.feed();
         let others = lab.hosts().into_iter().map(dt_tests::Host::name);
@@ -315,14 +315,4 @@ fn stamp_sources(mode: &str) -> (StampSource, StampSource) {
         "tc" => (StampSource::TcEgress, StampSource::TcIngress),
         _ => (StampSource::SocketSoftware, StampSource::SocketSoftware),
     }
-}
-
-fn start_all(lab: &Lab, flags: &[&str]) -> Result<Vec<Agent>> {
-    agent::write_peers(lab, &agent::all_members(lab))?;
-    let start = |host: &dt_tests::Host| {
-        Launch::on(lab, host.name())?
-            .flags(flags)
-            .start(host.name())
-    };
-    lab.hosts().into_iter().map(start).collect()
 }

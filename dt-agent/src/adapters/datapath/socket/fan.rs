@@ -28,6 +28,7 @@ pub struct Fan {
     least: usize,
     /// Not before: the programs did not meet the last packet.
     rests_until: MonoNanos,
+    rest_ns: u64,
     serial: u64,
     // Scratch, kept for its memory.
     packet: Vec<u8>,
@@ -63,6 +64,7 @@ impl Fan {
             sockets: sockets.collect::<Result<_, _>>()?,
             least,
             rests_until: MonoNanos(0),
+            rest_ns: FIRST_REST_NS,
             serial: 0,
             packet: Vec::new(),
             chosen: Vec::with_capacity(MAX_FAN_ORDERS),
@@ -115,9 +117,11 @@ impl Fan {
         }
         let told = towards.and_then(|towards| self.hand_over(local, towards, head.serial));
         let Some(told) = told else {
-            self.rests_until = clock::now().plus(REST_NS);
+            self.rests_until = clock::now().plus(self.rest_ns);
+            self.rest_ns = (self.rest_ns * 2).min(LAST_REST_NS);
             return false;
         };
+        self.rest_ns = FIRST_REST_NS;
         for (place, index) in part.iter().enumerate() {
             if told.made >> place & 1 == 0 {
                 continue;
@@ -212,7 +216,9 @@ impl<'a> Batch<'a> {
     }
 }
 
-/// How long probes go through the sockets after a packet met no program.
-const REST_NS: u64 = 1_000_000_000;
+/// How long probes go through the sockets after a packet met no program; longer each time, because whatever took it may say so
+/// in a log.
+const FIRST_REST_NS: u64 = 1_000_000_000;
+const LAST_REST_NS: u64 = 64_000_000_000;
 /// A packet that is worked on by another CPU is done within some tens of microseconds.
 const MOST_LOOKS: usize = 10_000;
