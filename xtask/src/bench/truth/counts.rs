@@ -61,7 +61,11 @@ pub fn measure(built: &Built, counted: u32, interrupt: &Interrupt) -> Result<Cou
     feed.read()?;
     let counters = feed.pair("n2").context("n2 was not probed")?.counters;
     let said = Outcomes::said(&counters);
-    let counts = Counts {
+    let expected = wire.expected(counters.sent)?;
+    if said != expected {
+        eprintln!("  said:     {said:?}\n  expected: {expected:?}");
+    }
+    Ok(Counts {
         sent: counters.sent,
         received: said.received,
         lost_forward: said.lost_forward,
@@ -70,9 +74,8 @@ pub fn measure(built: &Built, counted: u32, interrupt: &Interrupt) -> Result<Cou
         corrupt_return: said.corrupt_return,
         duplicate_forward: said.duplicate_forward,
         duplicate_return: said.duplicate_return,
-        off: said.off(&wire.expected(counters.sent)?),
-    };
-    Ok(counts)
+        off: said.off(&expected),
+    })
 }
 
 impl Counts {
