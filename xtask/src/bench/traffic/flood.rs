@@ -185,9 +185,10 @@ fn frame(pair: &Pair) -> Result<Vec<u8>> {
             pair.answering()
         };
         let device = host.device_to(peer);
-        let text = host.run(&["cat", &format!("/sys/class/net/{device}/address")])?;
+        let text = host.run(&["ip", "-br", "link", "show", "dev", device])?;
+        let address = text.split_whitespace().nth(2).context("no address")?;
         let mut bytes = [0; 6];
-        for (byte, digits) in bytes.iter_mut().zip(text.trim().split(':')) {
+        for (byte, digits) in bytes.iter_mut().zip(address.split(':')) {
             *byte = u8::from_str_radix(digits, 16)?;
         }
         Ok(bytes)
