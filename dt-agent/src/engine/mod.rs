@@ -3,6 +3,8 @@
 //! Pure: time, packets, membership and chance come in as values; what is to be done comes out as values. Nothing here
 //! may name tokio, aya, nix, a socket, a file or a clock (`cargo xtask check` compiles it without them).
 
+#[cfg(test)]
+mod day;
 pub mod ladder;
 pub mod mesh;
 pub mod outbox;
