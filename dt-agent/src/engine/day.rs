@@ -87,7 +87,7 @@ fn what_befalls_hosts_leaves_all_racks_and_zones_covered_and_most_lists_alone() 
             coverage::assert_covered_anew(&mut town, world.any_rack());
         }
         if let [(name, place)] = &happening.hosts[..] {
-            watch.assert_little_changed(&town, happening.what, name, *place, &changed);
+            Watch::assert_little_changed(&town, happening.what, name, *place, &changed);
         }
         let count: &mut [u32; 2] = happened.entry(happening.what).or_default();
         count[usize::from(happening.hosts.len() > 1)] += 1;

@@ -212,7 +212,6 @@ impl Watch {
     /// That one host changed at most two entries of a list: itself, and whom it replaced or who replaced it. Only its mates
     /// have more to do: what it did, which is divided among them.
     pub fn assert_little_changed(
-        &self,
         town: &Town<'_>,
         what: What,
         name: &str,

@@ -200,7 +200,7 @@ impl World {
             }
             Step::Leave => {
                 let name = self.any_up();
-                self.leave(vec![name])
+                self.leave(&[name])
             }
             Step::Fail => {
                 let name = self.any_up();
@@ -209,7 +209,7 @@ impl World {
                 if self.random.below(4) > 0 {
                     self.plan_up(back, vec![self.hosts[&name].clone()]);
                 }
-                self.lose(vec![name])
+                self.lose(&[name])
             }
             Step::Restart => self.restart(),
             Step::Up(hosts) => self.up(hosts),
@@ -223,13 +223,13 @@ impl World {
                 } else {
                     self.plan_up(4 * MINUTE, hosts);
                 }
-                self.lose(there)
+                self.lose(&there)
             }
             Step::Shrink(place, count) => {
                 let mut there = self.names(|host| host.place == place && host.is_up());
                 there.retain(|name| !self.spared.contains(name));
                 there.truncate(count);
-                self.leave(there)
+                self.leave(&there)
             }
         }
     }
@@ -258,20 +258,20 @@ impl World {
         Happening::of(what[0], &hosts)
     }
 
-    fn lose(&mut self, names: Vec<String>) -> Happening {
+    fn lose(&mut self, names: &[String]) -> Happening {
         let until = self.now.plus(RegistrySettings::KEEP_FAILED_NS);
         let mut gone = Vec::new();
-        for name in &names {
+        for name in names {
             let host = self.hosts.get_mut(name).expect("a host");
             gone.extend(host.path.take());
             host.state = State::Down { until };
         }
         self.registry.handle_changes([], gone, self.now);
-        self.tell(What::Failed, &names)
+        self.tell(What::Failed, names)
     }
 
-    fn leave(&mut self, names: Vec<String>) -> Happening {
-        let happening = self.tell(What::Left, &names);
+    fn leave(&mut self, names: &[String]) -> Happening {
+        let happening = self.tell(What::Left, names);
         let hosts: Vec<_> = names
             .iter()
             .filter_map(|name| self.hosts.remove(name))
@@ -311,7 +311,7 @@ impl World {
         let down = names.iter().filter(|name| is_down(name)).count();
         assert!(down == 0 || down == names.len(), "all alike");
         if down == 0 {
-            return self.lose(names);
+            return self.lose(&names);
         }
         let happening = self.tell(What::Forgotten, &names);
         for name in names {
