@@ -31,13 +31,14 @@ fn the_table_has_every_reason_that_made_frames_can_show() {
         .chain(replies())
         .filter_map(|case| case.reason)
         .collect();
-    // Elsewhere: rates and the ring in `limits`, the stamper's in `egress`, and `proof`.
+    // Elsewhere: rates and the ring in `limits`, the stamper's in `egress` and `fan`, and `proof`.
     let elsewhere = [
         "source_rate",
         "total_rate",
         "ring_full",
         "stamped",
         "unstamped_lease",
+        "made",
         "proof",
     ];
     for reason in dt_common::map::Reason::ALL {
