@@ -214,7 +214,7 @@ impl World {
             Step::Restart => self.restart(),
             Step::Up(hosts) => self.up(hosts),
             Step::Lose(places) => {
-                let there = self.names(|host| places.contains(&host.place) && host.is_up());
+                let there = self.losable(|host| places.contains(&host.place));
                 let hosts: Vec<_> = there.iter().map(|name| self.hosts[name].clone()).collect();
                 if places[0].0 == LOST_ZONE {
                     for (turn, part) in hosts.chunks(hosts.len().div_ceil(5)).enumerate() {
@@ -226,8 +226,7 @@ impl World {
                 self.lose(&there)
             }
             Step::Shrink(place, count) => {
-                let mut there = self.names(|host| host.place == place && host.is_up());
-                there.retain(|name| !self.spared.contains(name));
+                let mut there = self.losable(|host| host.place == place);
                 there.truncate(count);
                 self.leave(&there)
             }
@@ -359,6 +358,13 @@ impl World {
         hosts.map(|(name, _)| name.clone()).collect()
     }
 
+    /// Who is up and not spared.
+    fn losable(&self, wanted: impl Fn(&Host) -> bool) -> Vec<String> {
+        let mut names = self.names(|host| host.is_up() && wanted(host));
+        names.retain(|name| !self.spared.contains(name));
+        names
+    }
+
     /// Half of the time somewhere that is watched, so that what is watched changes.
     fn any_place(&mut self) -> Place {
         match self.random.below(4) {
@@ -374,9 +380,7 @@ impl World {
     /// Somebody who is up, half of the time of a rack that is watched.
     fn any_up(&mut self) -> String {
         let watched = self.random.below(2) == 0;
-        let mut names =
-            self.names(|host| host.is_up() && (!watched || super::WATCHED.contains(&host.place)));
-        names.retain(|name| !self.spared.contains(name));
+        let mut names = self.losable(|host| !watched || super::WATCHED.contains(&host.place));
         names.swap_remove(self.random.below(names.len() as u64) as usize)
     }
 
