@@ -136,8 +136,10 @@ fn list<const IPV6: bool>(
         let Some((hop, target)) = way::<IPV6>(&order, &fixed, now) else {
             continue;
         };
-        if ifindex != 0 {
-            report.send(ctx, ifindex, ssid, index);
+        if ifindex != 0 && !report.send(ctx, ifindex, ssid, index) && order.ssid() == ssid {
+            // The one before goes by a socket, and this one behind it.
+            ifindex = 0;
+            continue;
         }
         write::<IPV6>(frame, &order, hop, target, &fixed)?;
         (ifindex, ssid) = (hop.ifindex, order.ssid());
@@ -371,55 +373,60 @@ fn write<const IPV6: bool>(
 struct Report(*mut FanReport);
 
 impl Report {
+    // Where the words stand, see `FanReport`.
+    const SERIAL: usize = 0;
+    const DONE: usize = 1;
+    const MADE: usize = 2;
+    const CONGESTED: usize = 3;
+
     /// Takes a packet on, unless it was taken on before or user space took it back.
     #[inline(always)]
     fn claim(serial: u64) -> Option<Self> {
         let report = Self(maps::fan()?);
-        let last = report.word(0).load();
-        if serial <= last || !report.word(0).compare_exchange(last, serial) {
+        let last = report.word(Self::SERIAL).load();
+        if serial <= last || !report.word(Self::SERIAL).compare_exchange(last, serial) {
             return None;
         }
-        report.word(2).store(0);
-        report.word(3).store(0);
+        report.word(Self::MADE).store(0);
+        report.word(Self::CONGESTED).store(0);
         // After the exchange, which is a full barrier: either this sees the revocation, or who revoked sees the claim.
         (serial > maps::revoked()?.load()).then_some(report)
     }
 
     #[inline(always)]
     fn note_made(&self, index: usize) {
-        self.word(2).store(self.word(2).load() | 1 << index);
+        let made = self.word(Self::MADE);
+        made.store(made.load() | 1 << index);
         maps::count(Reason::Made);
     }
 
-    /// Sends the probe that the packet is now, which was made before the order at `next`.
+    /// Sends the probe that the packet is now, which was made before the order at `next`; false when its interface takes none.
     #[inline(always)]
-    fn send(&self, ctx: &TcContext, ifindex: u32, ssid: u16, next: usize) {
+    fn send(&self, ctx: &TcContext, ifindex: u32, ssid: u16, next: usize) -> bool {
         // SAFETY: the context is the program's own; views of the packet are taken anew after this.
         let result = unsafe { bpf_clone_redirect(ctx.skb.skb, ifindex, 0) };
-        if result == 0 {
-            return;
-        }
         // The newest bit is this probe's.
-        let before = self.word(2).load() & ((1 << next) - 1);
+        let before = self.word(Self::MADE).load() & ((1 << next) - 1);
         let bit = highest(before);
-        if result > 0 {
-            self.word(3).store(self.word(3).load() | bit);
-        } else {
-            // Nothing leaves by that interface: this and what follows to that target goes by sockets, in order.
-            self.word(2).store(before & !bit);
+        if result < 0 {
+            // This and what follows to that target goes by sockets, in order.
+            self.word(Self::MADE).store(before & !bit);
             if let Some(hop) = maps::hop(ssid) {
                 // SAFETY: a live map value.
                 unsafe { (*hop).learned_ns = 0 };
             }
+        } else if result > 0 {
+            let congested = self.word(Self::CONGESTED);
+            congested.store(congested.load() | bit);
         }
+        result >= 0
     }
 
     #[inline(always)]
     fn finish(&self, serial: u64) {
-        self.word(1).store(serial);
+        self.word(Self::DONE).store(serial);
     }
 
-    /// Serial, done, made, congested.
     #[inline(always)]
     fn word(&self, index: usize) -> Word<u64> {
         // SAFETY: four aligned words of a live map value.

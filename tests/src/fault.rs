@@ -28,6 +28,20 @@ pub struct Faults {
     pub corrupt_every: u64,
 }
 
+impl Faults {
+    /// All of them on the way to the reflector, by numbers without a common divisor, so that every combination comes.
+    pub const MIXED_THERE: Self = Self {
+        drop_every: 7,
+        duplicate_every: 13,
+        corrupt_every: 17,
+    };
+    /// The same for the way back.
+    pub const MIXED_BACK: Self = Self {
+        drop_every: 11,
+        ..Self::MIXED_THERE
+    };
+}
+
 /// What was done in one direction.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Done {

@@ -89,7 +89,7 @@ fn count_faults(mode: &str, family: &str) -> Result<()> {
     let (_reflector, mut prober) = start_pair(&lab, &flags.each_ref().map(String::as_str))?;
     let mut feed = prober.feed();
     wait_for_feed("first answer", &mut feed, |feed| some(feed.received("n2")))?;
-    wire.inject(THERE, BACK)?;
+    wire.inject(Faults::MIXED_THERE, Faults::MIXED_BACK)?;
     wait::until("probes through the faulty wire", LIMIT, || {
         Ok((wire.done_there()?.corrupted >= ENOUGH_CORRUPTED).then_some(()))
     })?;
@@ -167,16 +167,6 @@ fn some(count: u64) -> Option<()> {
 }
 
 const PORT: u16 = 862;
-const THERE: Faults = Faults {
-    drop_every: 7,
-    duplicate_every: 13,
-    corrupt_every: 17,
-};
-const BACK: Faults = Faults {
-    drop_every: 11,
-    duplicate_every: 13,
-    corrupt_every: 17,
-};
 /// Of each 17 requests one is spoilt; then every combination of faults has come many times.
 const ENOUGH_CORRUPTED: u64 = 300;
 /// The ring has 1 MiB, an event with its header 104 bytes.

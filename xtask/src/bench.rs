@@ -5,6 +5,7 @@ mod discovery;
 #[cfg(feature = "kafka")]
 mod feed;
 mod foreign;
+mod hung;
 mod json;
 mod machine;
 #[cfg(feature = "kafka")]
@@ -24,7 +25,10 @@ mod truth;
 
 use anyhow::Result;
 use clap::Subcommand;
+use dt_tests::Interrupt;
 
+use crate::build::{self, Built};
+use crate::setup::{self, Group};
 use crate::workspace::Workspace;
 
 /// What to measure.
@@ -62,6 +66,15 @@ pub enum Bench {
     #[cfg(not(feature = "kafka"))]
     #[command(disable_help_flag = true)]
     Outage(second::Arguments),
+}
+
+/// Sets up and builds, and takes away what killed benches left; from then on Ctrl-C is an error, so that all guards are dropped.
+fn ready(workspace: &Workspace) -> Result<(Built, Interrupt)> {
+    setup::run(workspace, Group::Bench)?;
+    let built = build::run(workspace)?;
+    let interrupt = Interrupt::catch()?;
+    dt_tests::sweep()?;
+    Ok((built, interrupt))
 }
 
 /// Measures and prints.

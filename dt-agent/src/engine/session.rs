@@ -171,7 +171,8 @@ impl Session {
         if !self.accepts(event) {
             return;
         }
-        let reordered = is_below(event.seq, self.evidence.top());
+        let reordered =
+            is_below(event.seq, self.evidence.top()) && self.flight.is_overtaken(event.seq);
         let advance = self.evidence.handle_reply(event, &mut self.flight, now);
         self.evidence.handle_time(now, self.config.settle_ns);
         let thrown_away = ForwardCredit {

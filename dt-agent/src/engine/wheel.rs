@@ -67,16 +67,20 @@ impl Wheel {
         self.len
     }
 
+    /// Whether an entry waits.
+    #[must_use]
+    pub fn contains(&self, entry: u16) -> bool {
+        let node = self.nodes.get(usize::from(entry));
+        node.is_some_and(|node| node.list != NOWHERE)
+    }
+
     /// Lets an entry expire at this tick, or at the next one to be handled if it has passed. Must not be waiting.
     pub fn insert(&mut self, entry: u16, tick: u64) {
         let index = usize::from(entry);
         if index >= self.nodes.len() {
             self.nodes.resize(index + 1, Node::IDLE);
         }
-        debug_assert_eq!(
-            self.nodes[index].list, NOWHERE,
-            "entry {entry} waits already"
-        );
+        debug_assert!(!self.contains(entry), "entry {entry} waits already");
         self.nodes[index].tick = tick.max(self.elapsed + 1);
         self.link(u32::from(entry));
         self.len += 1;
@@ -84,11 +88,7 @@ impl Wheel {
 
     /// Takes an entry out, if it waits.
     pub fn remove(&mut self, entry: u16) {
-        if self
-            .nodes
-            .get(usize::from(entry))
-            .is_some_and(|node| node.list != NOWHERE)
-        {
+        if self.contains(entry) {
             self.unlink(u32::from(entry));
             self.len -= 1;
         }

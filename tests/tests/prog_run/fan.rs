@@ -174,6 +174,31 @@ fn a_list_is_worked_on_once_and_not_after_it_was_taken_back() -> Result<()> {
 }
 
 #[test]
+fn what_an_interface_does_not_take_is_not_made_and_nothing_overtakes_it() -> Result<()> {
+    skip_unless_equipped!();
+    let mut rig = Rig::new(Hook::Tc)?;
+    learn(&mut rig, false)?;
+    let hop = rig.datapath.hop(ssid(false))?;
+    rig.datapath.set_hop(
+        ssid(false),
+        &Hop {
+            ifindex: u32::MAX,
+            ..hop
+        },
+    )?;
+    let orders = [1, 2, 3].map(|seq| FanOrder {
+        seq,
+        ..order(false)
+    });
+    let outcome = rig.datapath.egress(MARK, &list(false, &orders)?)?;
+    assert_eq!(outcome.verdict, Verdict::Drop);
+    let report = rig.datapath.fan_report()?;
+    assert_eq!((report.made, report.congested), (0, 0));
+    assert_eq!(rig.datapath.hop(ssid(false))?.learned_ns, 0, "unlearned");
+    Ok(())
+}
+
+#[test]
 fn what_only_looks_like_a_list_makes_nothing_and_harms_nothing() -> Result<()> {
     skip_unless_equipped!();
     let mut rig = Rig::new(Hook::Tc)?;

@@ -19,11 +19,9 @@ use super::json::JsonFile;
 use super::machine::Machine;
 use super::pair::{Asked, Pair, hold, interrupted_output, measured};
 use super::spinners::{Reading, Speed, Spinners};
-use crate::build;
 use crate::clock;
 use crate::demo::cpu::process_ns;
 use crate::demo::tally::Span;
-use crate::setup::{self, Group};
 use crate::workspace::Workspace;
 
 /// Flags of `cargo xtask bench cpu`.
@@ -107,10 +105,7 @@ impl Round {
 /// Sets up, builds, lets all take turns, and prints.
 pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     let json = JsonFile::create(options.json.as_deref())?;
-    setup::run(workspace, Group::Bench)?;
-    let built = build::run(workspace)?;
-    let interrupt = Interrupt::catch()?;
-    dt_tests::sweep()?;
+    let (built, interrupt) = super::ready(workspace)?;
     let mut bench = Bench {
         options,
         pair: Pair::raise(&built.agent, options.ipv6)?,

@@ -16,13 +16,11 @@ use std::time::Duration;
 
 use anyhow::Result;
 use clap::{Args, value_parser};
-use dt_tests::Interrupt;
 
 use super::json::JsonFile;
 use super::machine::Machine;
-use crate::build;
 use crate::process;
-use crate::setup::{self, Group};
+use crate::setup;
 use crate::workspace::Workspace;
 use codec::Costs;
 use recording::Recording;
@@ -59,10 +57,7 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
         return run_optimised(workspace);
     }
     let json = JsonFile::create(options.json.as_deref())?;
-    setup::run(workspace, Group::Bench)?;
-    let built = build::run(workspace)?;
-    let interrupt = Interrupt::catch()?;
-    dt_tests::sweep()?;
+    let (built, interrupt) = super::ready(workspace)?;
     let machine = Machine::look()?;
     let recording = Recording::take(&built, options.seconds, &interrupt)?;
     let minutes = SHAPES.map(|shape| (shape, shape.minute(&recording, options.seed)));

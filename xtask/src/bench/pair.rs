@@ -123,12 +123,7 @@ impl Pair {
 
     fn start_agent(&self, node: &str, asked: Asked) -> Result<Proc> {
         let mut command = self.lab.host(node).command(&self.agent.to_string_lossy());
-        for (name, _) in env::vars_os() {
-            // Settings of an agent of the user's own are not meant for these.
-            if name.to_string_lossy().starts_with("DT_") {
-                command.env_remove(name);
-            }
-        }
+        forget_settings(&mut command);
         let dir = self.lab.dir();
         command
             .args(["run", "--node", node, "--window=1s", "--mode=auto"])
@@ -211,6 +206,24 @@ impl Agents {
     }
 }
 
+/// Settings of an agent of the user's own are not meant for those of a bench.
+pub fn forget_settings(command: &mut Command) {
+    for (name, _) in env::vars_os() {
+        if name.to_string_lossy().starts_with("DT_") {
+            command.env_remove(name);
+        }
+    }
+}
+
+/// All CPUs busy, by processes of usual priority. On a host, so that they go with it whatever happens here.
+pub fn saturate(host: &Host, dir: &Path) -> Result<Proc> {
+    let mut command = host.command("stress-ng");
+    command
+        .args(["--quiet", "--cpu", STRESS_WORKERS, "--temp-path"])
+        .arg(dir);
+    Proc::spawn("stress-ng", dir, &mut command)
+}
+
 /// What the probing host measured of the other.
 pub fn measured(tally: &Tally) -> Option<&Tallied> {
     tally
@@ -238,6 +251,7 @@ pub fn interrupted_output(mut process: Proc) -> Result<String> {
     process.output()
 }
 
+const STRESS_WORKERS: &str = "6";
 const PROBING: &str = "n1";
 const ANSWERING: &str = "n2";
 const PEERS: &str = "peers.toml";

@@ -12,15 +12,14 @@ use anyhow::{Context, Result, ensure};
 use clap::{Args, value_parser};
 use dt_feed::Histogram;
 use dt_feed::proto::Mode;
-use dt_tests::{Interrupt, Proc};
+use dt_tests::Interrupt;
 use serde::Serialize;
 
 use super::foreign;
 use super::json::JsonFile;
 use super::machine::Machine;
-use super::pair::{Asked, Pair, hold, measured};
-use crate::build;
-use crate::setup::{self, Group, STAMP_SUITE};
+use super::pair::{Asked, Pair, hold, measured, saturate};
+use crate::setup::STAMP_SUITE;
 use crate::workspace::Workspace;
 
 /// Flags of `cargo xtask bench rtt`.
@@ -80,10 +79,7 @@ struct Turn {
 /// Sets up, builds, lets the probers take turns, and prints.
 pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     let json = JsonFile::create(options.json.as_deref())?;
-    setup::run(workspace, Group::Bench)?;
-    let built = build::run(workspace)?;
-    let interrupt = Interrupt::catch()?;
-    dt_tests::sweep()?;
+    let (built, interrupt) = super::ready(workspace)?;
     let mut bench = Bench {
         options,
         pair: Pair::raise(&built.agent, options.ipv6)?,
@@ -96,7 +92,8 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     for round in 1..=options.rounds {
         eprintln!("round {round} of {}", options.rounds);
         bench.play(Load::Idle)?;
-        let stress = bench.start_stress()?;
+        let stress = saturate(bench.pair.probing(), &bench.pair.dir())?;
+        hold(STRESS_START, &bench.interrupt)?;
         bench.play(Load::Saturated)?;
         drop(stress);
     }
@@ -169,21 +166,10 @@ impl Bench<'_> {
         };
         Duration::from_secs(seconds)
     }
-
-    /// All CPUs busy, by processes of usual priority. On a host, so that they go with it whatever happens here.
-    fn start_stress(&self) -> Result<Proc> {
-        let mut command = self.pair.probing().command("stress-ng");
-        command
-            .args(["--quiet", "--cpu", STRESS_WORKERS, "--temp-path"])
-            .arg(self.pair.dir());
-        let stress = Proc::spawn("stress-ng", &self.pair.dir(), &mut command)?;
-        hold(Duration::from_secs(2), &self.interrupt)?;
-        Ok(stress)
-    }
 }
 
 /// Of so many probes one is also timed in user space.
 const COMPARE_EVERY: u32 = 4;
 /// A quantile of 99.9 % wants a hundred samples beyond it.
 const SATURATED_SAMPLES: u64 = 100_000;
-const STRESS_WORKERS: &str = "6";
+const STRESS_START: Duration = Duration::from_secs(2);

@@ -19,8 +19,6 @@ use self::scene::Scene;
 use super::json::JsonFile;
 use super::machine::Machine;
 use super::spinners::{Speed, Spinners};
-use crate::build;
-use crate::setup::{self, Group};
 use crate::workspace::Workspace;
 
 /// Flags of `cargo xtask bench scale`.
@@ -110,10 +108,7 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
         "--rates has one that is not from 0.01 to 20"
     );
     let json = JsonFile::create(options.json.as_deref())?;
-    setup::run(workspace, Group::Bench)?;
-    let built = build::run(workspace)?;
-    let interrupt = Interrupt::catch()?;
-    dt_tests::sweep()?;
+    let (built, interrupt) = super::ready(workspace)?;
     let spinners = Spinners::start()?;
     let mut rows = Vec::new();
     let cases = options

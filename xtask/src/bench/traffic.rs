@@ -7,13 +7,10 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::{Args, value_parser};
-use dt_tests::Interrupt;
 use serde::Serialize;
 
 use super::json::JsonFile;
 use super::machine::Machine;
-use crate::build;
-use crate::setup::{self, Group};
 use crate::workspace::Workspace;
 
 /// Flags of `cargo xtask bench traffic`.
@@ -52,10 +49,7 @@ struct Report {
 /// Sets up, builds, measures, and prints.
 pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     let json = JsonFile::create(options.json.as_deref())?;
-    setup::run(workspace, Group::Bench)?;
-    let built = build::run(workspace)?;
-    let interrupt = Interrupt::catch()?;
-    dt_tests::sweep()?;
+    let (built, interrupt) = super::ready(workspace)?;
     let report = Report {
         machine: Machine::look()?.line(),
         rounds: options.rounds,

@@ -14,14 +14,13 @@ use clap::{Args, value_parser};
 use dt_tests::agent::{self, Launch};
 use dt_tests::delay_line::{DelayLine, Holds};
 use dt_tests::truth::{self, Passage, Stamps};
-use dt_tests::{Interrupt, Lab, Proc};
+use dt_tests::{Interrupt, Lab};
 use serde::Serialize;
 
 use super::json::JsonFile;
 use super::machine::Machine;
-use super::pair::hold;
-use crate::build::{self, Built};
-use crate::setup::{self, Group};
+use super::pair::{hold, saturate};
+use crate::build::Built;
 use crate::workspace::Workspace;
 
 /// Flags of `cargo xtask bench truth`.
@@ -76,10 +75,7 @@ struct Row {
 /// Sets up, builds, measures, and prints.
 pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     let json = JsonFile::create(options.json.as_deref())?;
-    setup::run(workspace, Group::Bench)?;
-    let built = build::run(workspace)?;
-    let interrupt = Interrupt::catch()?;
-    dt_tests::sweep()?;
+    let (built, interrupt) = super::ready(workspace)?;
     let mut rows = Vec::new();
     for mode in ["tc", "xdp"] {
         for saturated in [false, true] {
@@ -138,7 +134,9 @@ fn measure(
     )?;
     prober.wait_for_mode(mode)?;
     stamps.attach_to_hosts(&lab)?;
-    let stress = saturated.then(|| start_stress(&lab)).transpose()?;
+    let stress = saturated
+        .then(|| saturate(lab.host("n1"), &lab.dir()))
+        .transpose()?;
     let seconds = f64::from(options.probes) / f64::from(options.rate);
     hold(Duration::from_secs_f64(seconds) + MARGIN, interrupt)?;
     drop(stress);
@@ -158,15 +156,6 @@ fn measure(
         Some((rtt_ns, rtt_ns.abs_diff(other_ns)))
     });
     Row::of(mode, saturated, &pairs.collect::<Vec<_>>())
-}
-
-/// All CPUs busy, by processes of usual priority. On a host, so that they go with it whatever happens here.
-fn start_stress(lab: &Lab) -> Result<Proc> {
-    let mut command = lab.host("n1").command("stress-ng");
-    command
-        .args(["--quiet", "--cpu", "6", "--temp-path"])
-        .arg(lab.dir());
-    Proc::spawn("stress-ng", &lab.dir(), &mut command)
 }
 
 impl Row {

@@ -158,8 +158,6 @@ struct Entry {
     path: Path,
     /// When a reply came last.
     answered: Option<MonoNanos>,
-    /// It has an entry among the deadlines.
-    is_awaited: bool,
 }
 
 struct Worker {
@@ -294,7 +292,6 @@ impl Worker {
                 session,
                 path,
                 answered: None,
-                is_awaited: false,
             },
         );
         let before = before.map(|entry| entry.path);
@@ -405,11 +402,10 @@ impl Worker {
                     by_socket: !may_be_made,
                 });
             }
-            if !entry.is_awaited
+            if !self.deadlines.contains(due.peer.0)
                 && let Some(at) = entry.session.poll_deadline()
             {
                 self.deadlines.insert(due.peer.0, sweep_of(at));
-                entry.is_awaited = true;
             }
             // All of a run or none, so that they leave in order.
             let run = &mut self.batch[first..];
@@ -452,9 +448,7 @@ impl Worker {
             if session.poll_timeout().is_some_and(|at| at <= now) {
                 session.handle_timeout(now);
             }
-            let next = session.poll_deadline();
-            entry.is_awaited = next.is_some();
-            if let Some(at) = next {
+            if let Some(at) = session.poll_deadline() {
                 // One that is overdue and undecided waits for what other replies say.
                 self.deadlines
                     .insert(ssid, sweep_of(at.max(now.plus(LOOK_AGAIN_NS))));

@@ -23,6 +23,9 @@ pub(super) struct Probe {
 
 const _: () = assert!(size_of::<Probe>() == 16);
 
+/// A fifth of a second at the highest rate: what a reply may be behind, and a bound on the work that one can make.
+const OVERTAKEN_LOOK: usize = 4_096;
+
 /// Where a probe is in its life.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum State {
@@ -142,6 +145,20 @@ impl Flight {
     /// The oldest probe without an outcome.
     pub fn oldest_waiting(&self) -> Option<(u32, &Probe)> {
         self.get(self.oldest).map(|probe| (self.oldest, probe))
+    }
+
+    /// Whether a later probe of the same path, that is from the same source port, has a reply. Looks at [`OVERTAKEN_LOOK`] numbers.
+    pub fn is_overtaken(&self, seq: u32) -> bool {
+        let Some(index) = self.index(seq) else {
+            return false;
+        };
+        let Some(probe) = self.probes.get(index) else {
+            return false;
+        };
+        let later = self.probes.iter().skip(index + 1).take(OVERTAKEN_LOOK);
+        later
+            .into_iter()
+            .any(|later| later.source_port == probe.source_port && later.marks.has(Marks::REPLIED))
     }
 
     /// Whether any probe up to and including `seq` has no outcome yet.

@@ -1,6 +1,5 @@
 //! One host with the agent, and one that answers for all of its peers.
 
-use std::env;
 use std::fmt::Write as _;
 use std::fs;
 use std::net::Ipv4Addr;
@@ -10,16 +9,15 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use aya::programs::{Xdp, XdpMode};
-use dt_common::ABI_VERSION;
-use dt_common::map::{Config, ConfigFlags, Iface, IfaceFlags, IfaceMode, Reason};
+use dt_common::map::{Config, ConfigFlags, Reason};
 use dt_tests::datapath::Datapath;
 use dt_tests::pinned;
 use dt_tests::wait::Deadline;
 use dt_tests::{Interrupt, Lab, Proc};
-use nix::net::if_::if_nametoindex;
 use nix::sys::signal::Signal;
 
+use crate::bench::hung::{Hung, hang};
+use crate::bench::pair::{forget_settings, hold};
 use crate::build::Built;
 use crate::clock;
 use crate::demo::cpu::process_ns;
@@ -89,12 +87,7 @@ impl Scene {
     pub fn start_agent(&mut self, rate: f64, sender: &str, interrupt: &Interrupt) -> Result<()> {
         let dir = self.lab.dir();
         let mut command = self.lab.host(OWN).command(&self.binary.to_string_lossy());
-        for (name, _) in env::vars_os() {
-            // Settings of an agent of the user's own are not meant for this one.
-            if name.to_string_lossy().starts_with("DT_") {
-                command.env_remove(name);
-            }
-        }
+        forget_settings(&mut command);
         command
             .args(["run", "--node", OWN, "--mode=xdp", "--family=4"])
             .arg("--peer-limit=16383")
@@ -154,7 +147,7 @@ impl Scene {
     /// Ends the agent; the round trips that its feed has of a span. Every probe must have come back.
     pub fn finish(&mut self, from: u64, to: u64, interrupt: &Interrupt) -> Result<f64> {
         // The window in which the span ended has to reach the feed.
-        super::super::pair::hold(super::WINDOW + super::SETTLE, interrupt)?;
+        hold(super::WINDOW + super::SETTLE, interrupt)?;
         let mut agent = self.agent.take().context("no agent was started")?;
         agent.signal(Signal::SIGTERM)?;
         let status = agent.wait(STOP_LIMIT)?;
@@ -188,31 +181,15 @@ impl Scene {
 
 /// The programs of the peers, for everybody and for all addresses.
 fn answering(built: &Built, lab: &Lab) -> Result<Datapath> {
-    let (host, device) = (lab.host(BEHIND), lab.host(BEHIND).device_to(OWN));
-    let mut datapath = Datapath::load(&built.datapath_object)?;
-    let ifindex = host
-        .enter(|| if_nametoindex(device))?
-        .context("the device is not there")?;
-    datapath.set_config(&Config {
-        abi_version: ABI_VERSION,
+    let host = lab.host(BEHIND);
+    let config = Config {
         flags: ConfigFlags::ALLOW_ALL | ConfigFlags::ANY_ADDRESS,
-        lease_until_ns: u64::MAX,
         clock_offset_ns: CLOCK_OFFSET_NS,
         clock_generation: 2,
         error_estimate: 0x8001,
-        port: dt_common::STAMP_PORT,
         ..Config::default()
-    })?;
-    datapath.set_iface(&Iface {
-        ifindex,
-        mode: IfaceMode::XDP,
-        flags: IfaceFlags::CHECKSUM_FULL,
-        proof_round: 0,
-    })?;
-    let program = datapath.ebpf_mut().program_mut("xdp_ingress");
-    let xdp: &mut Xdp = program.context("no such program")?.try_into()?;
-    host.enter(|| xdp.attach(device, XdpMode::Driver))??;
-    Ok(datapath)
+    };
+    hang(built, host, host.device_to(OWN), Hung::Xdp, config)
 }
 
 /// A number in a line of `/proc`.

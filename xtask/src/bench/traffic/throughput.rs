@@ -3,15 +3,13 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use aya::programs::{SchedClassifier, TcAttachType, Xdp, XdpMode};
-use dt_common::ABI_VERSION;
-use dt_common::map::{Config, Iface, IfaceFlags, IfaceMode};
-use dt_tests::datapath::Datapath;
+use aya::programs::TcAttachType;
+use dt_common::map::Config;
 use dt_tests::{Host, Interrupt, Lab, LabObject, Proc};
-use nix::net::if_::if_nametoindex;
 use serde::{Deserialize, Serialize};
 
 use super::Options;
+use crate::bench::hung::{Hung, hang};
 use crate::bench::pair::hold;
 use crate::bench::spread::Spread;
 use crate::build::Built;
@@ -91,6 +89,11 @@ fn measure(
     });
     let mut empty = LabObject::load_file(&built.lab_object, &[])?;
     let mut ours = Vec::new();
+    let config = Config {
+        source_port_first: 61_000,
+        source_port_last: 61_003,
+        ..Config::default()
+    };
     for (host, device) in ends {
         match programs {
             Programs::None => {}
@@ -102,52 +105,13 @@ fn measure(
                 empty.attach_tc("tc_pass", host, device, TcAttachType::Ingress)?;
                 empty.attach_tc("tc_pass", host, device, TcAttachType::Egress)?;
             }
-            Programs::OursXdp => ours.push(hang(built, host, device, IfaceMode::XDP)?),
-            Programs::OursTc => ours.push(hang(built, host, device, IfaceMode::TC)?),
+            Programs::OursXdp => ours.push(hang(built, host, device, Hung::Xdp, config)?),
+            Programs::OursTc => ours.push(hang(built, host, device, Hung::Tc, config)?),
         }
     }
     lab.wait_reachable()?;
     let [(client, _), (server, _)] = ends;
     iperf(&lab, client, server, traffic, seconds, interrupt)
-}
-
-/// Our programs as an agent would hang them, at work.
-fn hang(built: &Built, host: &Host, device: &str, mode: u32) -> Result<Datapath> {
-    let mut datapath = Datapath::load(&built.datapath_object)?;
-    let ifindex = host
-        .enter(|| if_nametoindex(device))?
-        .context("the device is not there")?;
-    datapath.set_config(&Config {
-        abi_version: ABI_VERSION,
-        lease_until_ns: u64::MAX,
-        port: dt_common::STAMP_PORT,
-        source_port_first: 61_000,
-        source_port_last: 61_003,
-        ..Config::default()
-    })?;
-    datapath.set_iface(&Iface {
-        ifindex,
-        mode,
-        flags: IfaceFlags::CHECKSUM_FULL,
-        proof_round: 0,
-    })?;
-    let ebpf = datapath.ebpf_mut();
-    if mode == IfaceMode::XDP {
-        let program = ebpf.program_mut("xdp_ingress").context("no such program")?;
-        let xdp: &mut Xdp = program.try_into()?;
-        host.enter(|| xdp.attach(device, XdpMode::Driver))??;
-    }
-    // An agent takes tc ingress off where XDP does the work.
-    let ingress = (mode == IfaceMode::TC).then_some(("tc_ingress", TcAttachType::Ingress));
-    for (name, way) in ingress
-        .into_iter()
-        .chain([("tc_egress", TcAttachType::Egress)])
-    {
-        let program = ebpf.program_mut(name).context("no such program")?;
-        let tc: &mut SchedClassifier = program.try_into()?;
-        host.enter(|| tc.attach(device, way))??;
-    }
-    Ok(datapath)
 }
 
 fn iperf(

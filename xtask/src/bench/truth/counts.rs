@@ -1,12 +1,12 @@
 //! Faults of a wire, packet by packet, against what the agent counted.
 
 use std::fs;
-use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use dt_tests::agent::{self, Launch};
 use dt_tests::fault::{Faults, Outcomes};
+use dt_tests::wait::Deadline;
 use dt_tests::{FaultyWire, Interrupt, Lab};
 use serde::Serialize;
 
@@ -48,10 +48,11 @@ pub fn measure(built: &Built, counted: u32, interrupt: &Interrupt) -> Result<Cou
     let mut prober = launch("n1", &["--mode=xdp", &rate]).start("n1")?;
     prober.wait_for_mode("xdp")?;
     hold(SETTLE, interrupt)?;
-    wire.inject(THERE, BACK)?;
+    wire.inject(Faults::MIXED_THERE, Faults::MIXED_BACK)?;
+    let deadline = Deadline::after(Duration::from_secs(u64::from(2 * counted / RATE)) + SETTLE);
     while wire.done_there()?.seen < u64::from(counted) {
-        ensure!(!interrupt.arrived(), "interrupted");
-        thread::sleep(LOOK_EVERY);
+        ensure!(!deadline.has_passed(), "the probes do not reach the wire");
+        hold(LOOK_EVERY, interrupt)?;
     }
     // What is decided needs later replies, and what is lost last would have none.
     wire.heal()?;
@@ -101,15 +102,5 @@ impl Counts {
 const PORT: u16 = 862;
 /// A million probes and those before and after them are fewer than the wire can tell apart.
 const RATE: u32 = 5_000;
-const THERE: Faults = Faults {
-    drop_every: 7,
-    duplicate_every: 13,
-    corrupt_every: 17,
-};
-const BACK: Faults = Faults {
-    drop_every: 11,
-    duplicate_every: 13,
-    corrupt_every: 17,
-};
 const SETTLE: Duration = Duration::from_secs(2);
 const LOOK_EVERY: Duration = Duration::from_millis(200);

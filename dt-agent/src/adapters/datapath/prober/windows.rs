@@ -207,7 +207,6 @@ mod tests {
                 session: Session::new(&config, u32::from(ssid) | 1, MonoNanos(0)),
                 path: Path::Kernel,
                 answered: None,
-                is_awaited: false,
             };
             (ssid, entry)
         };

@@ -52,7 +52,12 @@ impl Desk {
 
     /// Sends a probe, milliseconds after the start.
     pub fn send(&mut self, ms: u64) -> u32 {
-        let seq = self.session.handle_send(PORT, at(ms));
+        self.send_from(PORT, ms)
+    }
+
+    /// The same from this source port.
+    pub fn send_from(&mut self, port: u16, ms: u64) -> u32 {
+        let seq = self.session.handle_send(port, at(ms));
         self.sent.truncate(seq as usize);
         self.sent.push(START + ms * MS);
         seq

@@ -226,6 +226,35 @@ fn a_reply_behind_a_later_one_is_reordered_and_its_copy_is_not() {
 }
 
 #[test]
+fn a_path_that_is_slower_than_another_has_not_reordered_anything() {
+    let mut desk = Desk::admitted();
+    let ports = [0, 1, 0, 1, 0, 1].map(|path| 61_000 + path);
+    let sent: Vec<_> = (1..)
+        .zip(ports)
+        .map(|(ms, port)| desk.send_from(port, ms))
+        .collect();
+    let answers: Vec<_> = sent.iter().map(|seq| desk.answer(*seq)).collect();
+    // Each path in order, one after the other.
+    for place in [1, 3, 5, 0, 2, 4] {
+        desk.deliver(&answers[place]);
+    }
+    let counters = desk.counters(7);
+    assert_eq!((counters.received, counters.reordered), (7, 0));
+
+    let sent: Vec<_> = (8..)
+        .zip(ports)
+        .map(|(ms, port)| desk.send_from(port, ms))
+        .collect();
+    let answers: Vec<_> = sent.iter().map(|seq| desk.answer(*seq)).collect();
+    // Of the first path one comes behind a later one, of the second path two.
+    for place in [5, 2, 1, 0, 3, 4] {
+        desk.deliver(&answers[place]);
+    }
+    let counters = desk.counters(14);
+    assert_eq!((counters.received, counters.reordered), (6, 3));
+}
+
+#[test]
 fn replies_that_belong_to_no_probe_are_counted_and_ignored() {
     let mut desk = Desk::admitted();
     desk.send_many(1, 2);
