@@ -27,7 +27,7 @@ pub use raw::{Origin, Surroundings, Typed};
 pub use reflect::ReflectConfig;
 pub use run::{Detail, DiscoverySource, FeedTarget, RateLimits, Reloaded, RunConfig, SourcePorts};
 pub use tools::{DetachConfig, DetachTarget, DoctorConfig};
-pub use zookeeper::{LeaveConfig, SelfConfig, ZookeeperConfig};
+pub use zookeeper::{LeaveConfig, NodeLabels, SelfConfig, ZookeeperConfig};
 
 pub(crate) use settings::{CommandSettings, Kind, Setting};
 

@@ -5,6 +5,7 @@ use std::io;
 use dt_feed::proto::{Batch, Losses};
 
 use crate::engine::mesh::Membership;
+pub use crate::engine::outbox::FeedStatus;
 
 /// Where the membership comes from.
 pub trait Discovery {
@@ -95,6 +96,9 @@ pub trait Publisher {
 
     /// What was lost after [`Self::publish`] had taken it: totals since the start, of the kinds that the caller cannot know.
     fn losses(&self) -> Losses;
+
+    /// How the way to the destination is; asked for once a second.
+    fn status(&self) -> FeedStatus;
 
     /// Hands one batch over; its time is [`Batch::closed_unix_ns`].
     ///

@@ -3,5 +3,7 @@
 pub mod clock;
 pub mod datapath;
 pub mod discovery;
+pub mod kubernetes;
+pub mod metrics;
 pub mod net;
 pub mod publish;

@@ -19,6 +19,7 @@ use crate::adapters::datapath::prober::{Path, PeerWindow, WindowBatch};
 use crate::engine::mesh::{Member, MemberState, Slot};
 use crate::engine::session::{Outcome, ProbeOutcome};
 use crate::engine::window::{Counters, StampSources, WindowReport};
+use crate::ports::FeedStatus;
 use indices::Indices;
 
 /// Makes batches; knows which peers a reader has been told of.
@@ -146,6 +147,14 @@ impl Reporter {
         self.indices.forget_told();
     }
 
+    /// A publisher's status with what was lost before it took it.
+    pub(super) fn with_own_losses(&self, status: FeedStatus) -> FeedStatus {
+        FeedStatus {
+            losses: sum(&self.losses, &status.losses),
+            ..status
+        }
+    }
+
     /// The peer's entry of the dictionary, unless readers have it.
     fn tell(&mut self, slot: Slot, places: &Places) -> Option<proto::Peer> {
         let place = places.get(&slot)?;
@@ -222,7 +231,8 @@ impl Reporter {
     }
 }
 
-fn suspect_reasons(report: &WindowReport, closed: &WindowBatch) -> u32 {
+/// Why the figures of this window are in doubt; the bits of [`suspect`].
+pub(super) fn suspect_reasons(report: &WindowReport, closed: &WindowBatch) -> u32 {
     let mut reasons = 0;
     let mut set = |condition: bool, reason: u32| reasons |= if condition { reason } else { 0 };
     set(

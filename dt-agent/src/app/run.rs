@@ -3,6 +3,7 @@
 mod agent;
 mod choice;
 mod feed;
+mod labels;
 
 use std::process::ExitCode;
 
@@ -11,6 +12,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use self::agent::Agent;
 use super::discovery::Source;
+use crate::adapters::metrics::{SourceState, Telemetry};
 use crate::config::{ConfigError, RunConfig};
 use crate::ports::{Discovered, Discovery, DiscoveryError};
 
@@ -34,19 +36,28 @@ pub fn run(
 }
 
 async fn serve(
-    config: RunConfig,
+    mut config: RunConfig,
     reread: impl Fn() -> Result<RunConfig, ConfigError>,
 ) -> anyhow::Result<()> {
     let mut stop = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut reload = signal(SignalKind::hangup())?;
+    let telemetry = config
+        .metrics
+        .map_or_else(|| Ok(Telemetry::off()), Telemetry::serve)?;
+    tokio::select! {
+        done = labels::complete(&mut config) => done.context("cannot take the labels of the node")?,
+        _ = stop.recv() => return Ok(()),
+        _ = interrupt.recv() => return Ok(()),
+    }
     let mut discovery = Source::open(&config)?;
     let first = tokio::select! {
-        first = first_membership(&mut discovery, &config.node) => first?,
+        first = first_membership(&mut discovery, &config.node, &telemetry) => first?,
         _ = stop.recv() => return Ok(()),
         _ = interrupt.recv() => return Ok(()),
     };
-    let mut agent = Agent::start(&config, &first).context("cannot start the agent")?;
+    let mut agent =
+        Agent::start(&config, &first, telemetry.clone()).context("cannot start the agent")?;
     discovery.announce();
     let mut refused = None;
     loop {
@@ -61,7 +72,7 @@ async fn serve(
                     Err(error) => tracing::error!("The settings stay as they are: {error}"),
                 }
             }
-            change = discovery.next_change() => match change {
+            change = noted(discovery.next_change(), &telemetry) => match change {
                 Ok(discovered) if discovered.told_to_leave => {
                     tracing::info!("This node was told to leave the mesh.");
                     break;
@@ -83,9 +94,13 @@ async fn serve(
 }
 
 /// Waits for a membership that lists this node: before that there is no address to answer or to send from.
-async fn first_membership(discovery: &mut Source, node: &str) -> anyhow::Result<Discovered> {
+async fn first_membership(
+    discovery: &mut Source,
+    node: &str,
+    telemetry: &Telemetry,
+) -> anyhow::Result<Discovered> {
     loop {
-        match discovery.next_change().await {
+        match noted(discovery.next_change(), telemetry).await {
             Ok(discovered)
                 if discovered
                     .membership
@@ -103,4 +118,18 @@ async fn first_membership(discovery: &mut Source, node: &str) -> anyhow::Result<
             Err(error) => tracing::error!("No membership yet: {:#}", anyhow::Error::from(error)),
         }
     }
+}
+
+/// What discovery says next, and whoever asks this agent how it is hears whether it says anything. Cancel safe.
+async fn noted(
+    change: impl Future<Output = Result<Discovered, DiscoveryError>>,
+    telemetry: &Telemetry,
+) -> Result<Discovered, DiscoveryError> {
+    let change = change.await;
+    let state = match &change {
+        Ok(_) => SourceState::Readable,
+        Err(error) => SourceState::Failed(error.to_string()),
+    };
+    telemetry.update(|status| status.discovery = state);
+    change
 }

@@ -80,6 +80,14 @@ pub(super) struct RunArgs {
     #[arg(long, value_name = "KEY=VALUE", help_heading = ZOOKEEPER)]
     label: Option<Vec<String>>,
 
+    /// Take zone, rack and instance group from the labels of this node in `kubernetes`, as far as they are not given
+    #[arg(long, value_name = "none|kubernetes", help_heading = ZOOKEEPER, long_help = NODE_LABELS_HELP)]
+    node_labels: Option<String>,
+
+    /// The label of a Kubernetes node that names its rack
+    #[arg(long, value_name = "KEY", help_heading = ZOOKEEPER)]
+    rack_label: Option<String>,
+
     /// Probe members in this network only; repeat for more; private networks and those of the links unless given
     #[arg(long, value_name = "CIDR", help_heading = ZOOKEEPER)]
     allow_targets: Option<Vec<String>>,
@@ -179,6 +187,10 @@ pub(super) struct RunArgs {
     /// Answer at most so many packets per second in all
     #[arg(long, value_name = "PPS", help_heading = ANSWERS)]
     rate_limit_total: Option<String>,
+
+    /// Serve /metrics, /healthz and /readyz there, for instance 0.0.0.0:9862; `none`: nowhere
+    #[arg(long, value_name = "IP:PORT", help_heading = HOUSE)]
+    metrics: Option<String>,
 
     /// Directory on a BPF file system in which programs and maps outlive the agent, below the node's name
     #[arg(long, value_name = "DIR", help_heading = HOUSE)]
@@ -476,6 +488,14 @@ The file is TOML:
   instance_group = "g1"
   bandwidth = "10G"
   labels = { owner = "net" }"#;
+
+const NODE_LABELS_HELP: &str = "\
+Take zone, rack and instance group from the labels of this node in `kubernetes`, as far as they are not given
+
+The zone is topology.kubernetes.io/zone, the instance group node.kubernetes.io/instance-type, the rack the label that
+--rack-label names. They are read once, at start, from the API server by the service account of the pod, which needs the
+right `get` on `nodes`; --node has to be the node's name there. While the API server does not answer, those of the last
+start are taken.";
 
 const PROPERTY_HELP: &str = "\
 Any property of librdkafka, for TLS, SASL and the rest; repeat for more

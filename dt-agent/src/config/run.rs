@@ -1,5 +1,6 @@
 //! Settings of `run`, checked.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use super::check::Checker;
 use super::error::ConfigError;
 use super::kafka::KafkaConfig;
 use super::raw::{RawConfig, Surroundings, Typed};
-use super::zookeeper::{SelfConfig, ZookeeperConfig};
+use super::zookeeper::{NodeLabels, SelfConfig, ZookeeperConfig};
 use super::{parse, print, settings};
 
 /// Everything `run` wants to know.
@@ -66,6 +67,8 @@ pub struct RunConfig {
     pub allow: Vec<IpNet>,
     /// How much is answered.
     pub rate_limits: RateLimits,
+    /// Where metrics are served, if anywhere.
+    pub metrics: Option<SocketAddr>,
     /// Directory on a BPF file system; each node has one of its own below it.
     pub pin_root: PathBuf,
     /// Directory for what must outlive a restart.
@@ -236,6 +239,7 @@ impl RunConfig {
             mark: check.one("mark", |text| parse::whole(text, 1..=u32::MAX)),
             allow: check.list("allow", parse::network),
             rate_limits: RateLimits::check(&mut check),
+            metrics: check.one("metrics", metrics),
             pin_root: check.one("pin_root", parse::absolute),
             state_dir: check.one("state_dir", parse::absolute),
             lease: check.one("lease", parse::lease),
@@ -266,6 +270,11 @@ impl RunConfig {
                  use mode tc or socket, or at most {XDP_PAYLOAD} bytes",
                 self.payload_bytes
             )
+        });
+        let by_file = matches!(self.discovery, DiscoverySource::File(_)) && check.has("discovery");
+        let asks = self.own.node_labels == NodeLabels::Kubernetes;
+        check.contradiction(&["node_labels", "discovery"], by_file && asks, || {
+            String::from("the file of members says where each stands: node_labels kubernetes is for discovery by zookeeper")
         });
         check.contradiction(&["lease", "handover"], self.handover < self.lease, || {
             format!(
@@ -351,6 +360,15 @@ fn sender(text: &str) -> Result<Sender, String> {
         "kernel" => Ok(Sender::Kernel),
         _ => Err(String::from("is none of auto, sockets and kernel")),
     }
+}
+
+fn metrics(text: &str) -> Result<Option<SocketAddr>, String> {
+    if text == "none" {
+        return Ok(None);
+    }
+    text.parse().map(Some).map_err(|_| {
+        String::from("is neither none nor an address and port such as 0.0.0.0:9862 or [::]:9862")
+    })
 }
 
 fn source_ports(text: &str) -> Result<SourcePorts, String> {

@@ -50,10 +50,24 @@ pub struct SelfConfig {
     pub bandwidth: Option<String>,
     /// Any other labels.
     pub labels: BTreeMap<String, String>,
+    /// Who else says zone, rack and instance group.
+    pub node_labels: NodeLabels,
+    /// The label of a Kubernetes node that names its rack.
+    pub rack_label: String,
     /// Networks whose addresses may be probed; empty: private ones and those of the links.
     pub allow_targets: Vec<IpNet>,
     /// For how long probing goes on without news of the members.
     pub grace: Duration,
+}
+
+/// Who says where this node stands, where its own settings do not.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum NodeLabels {
+    /// Nobody.
+    #[default]
+    None,
+    /// The labels of the Kubernetes node.
+    Kubernetes,
 }
 
 impl ZookeeperConfig {
@@ -112,6 +126,8 @@ impl SelfConfig {
             instance_group: check.optional("instance_group", label),
             bandwidth: check.optional("bandwidth", label),
             labels: check.list("label", free_label).into_iter().collect(),
+            node_labels: check.one("node_labels", node_labels),
+            rack_label: check.one("rack_label", label),
             allow_targets: check.list("allow_targets", parse::network),
             grace: check.one("membership_grace", |text| {
                 parse::duration(text, Duration::from_secs(1)..=Duration::from_hours(24))
@@ -226,6 +242,14 @@ fn auth(path: &str) -> Result<String, String> {
 fn address(text: &str) -> Result<IpAddr, String> {
     text.parse()
         .map_err(|_| String::from("is not an IP address"))
+}
+
+fn node_labels(text: &str) -> Result<NodeLabels, String> {
+    match text {
+        "none" => Ok(NodeLabels::None),
+        "kubernetes" => Ok(NodeLabels::Kubernetes),
+        _ => Err(String::from("is neither none nor kubernetes")),
+    }
 }
 
 fn label(text: &str) -> Result<String, String> {

@@ -12,6 +12,7 @@ pub mod pinglist;
 pub mod random;
 pub mod reflector;
 pub mod registry;
+pub mod rollup;
 pub mod schedule;
 pub mod sender;
 pub mod session;

@@ -32,6 +32,21 @@ pub use shelf::{Found, Place};
 
 use shelf::Shelf;
 
+/// How the way to where the measurements go is.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct FeedStatus {
+    /// What is handed over gets there.
+    pub is_connected: bool,
+    /// Bytes that wait in memory, or are on their way.
+    pub queue_bytes: u64,
+    /// Bytes that wait on disk.
+    pub spool_bytes: u64,
+    /// Batches that arrived since the start.
+    pub published: u64,
+    /// What was lost since the start, of the kinds that the publisher knows.
+    pub losses: Losses,
+}
+
 /// Bounds of an [`Outbox`].
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Limits {
@@ -131,6 +146,7 @@ pub struct Outbox {
     last_loaded: Option<BatchId>,
     damaged_after: Option<BatchId>,
     losses: Losses,
+    acked: u64,
 }
 
 /// A batch that was handed over, or will be as soon as may be.
@@ -179,6 +195,7 @@ impl Outbox {
             last_loaded: None,
             damaged_after: None,
             losses: Losses::default(),
+            acked: 0,
         }
     }
 
@@ -213,6 +230,7 @@ impl Outbox {
         if let Some(index) = self.land(ticket) {
             self.flight.progress_at = now;
             self.front[index].done = true;
+            self.acked += 1;
             self.release_done();
         }
     }
@@ -344,6 +362,19 @@ impl Outbox {
     #[must_use]
     pub fn shelf_bytes(&self) -> u64 {
         self.shelf.bytes()
+    }
+
+    /// How things are, in figures.
+    #[must_use]
+    pub fn status(&self) -> FeedStatus {
+        let held = self.front.iter().map(|held| held.parcel.bytes.len());
+        FeedStatus {
+            is_connected: self.open,
+            queue_bytes: (self.tail_bytes + held.sum::<usize>()) as u64,
+            spool_bytes: self.shelf.bytes(),
+            published: self.acked,
+            losses: self.losses,
+        }
     }
 
     /// What was given up since the start.

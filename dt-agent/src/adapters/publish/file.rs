@@ -5,13 +5,16 @@ use std::path::{Path, PathBuf};
 use dt_feed::proto::{Batch, Losses};
 use dt_feed::segment::{Limits, WriteError, Writer};
 
-use crate::ports::{PublishError, Publisher};
+use crate::ports::{FeedStatus, PublishError, Publisher};
 
 /// Writes batches into segments.
 #[derive(Debug)]
 pub struct FilePublisher {
     directory: PathBuf,
     writer: Writer,
+    published: u64,
+    /// The last batch was written.
+    is_connected: bool,
 }
 
 impl FilePublisher {
@@ -25,6 +28,8 @@ impl FilePublisher {
         Ok(Self {
             directory: directory.to_owned(),
             writer,
+            published: 0,
+            is_connected: true,
         })
     }
 }
@@ -39,9 +44,19 @@ impl Publisher for FilePublisher {
         Losses::default()
     }
 
+    fn status(&self) -> FeedStatus {
+        FeedStatus {
+            is_connected: self.is_connected,
+            published: self.published,
+            ..FeedStatus::default()
+        }
+    }
+
     async fn publish(&mut self, batch: Batch) -> Result<(), PublishError> {
         // A write of a few kilobytes into the page cache: it blocks for microseconds, and probing has its own thread.
         let written = self.writer.append(&batch, batch.closed_unix_ns);
+        self.is_connected = written.is_ok();
+        self.published += u64::from(self.is_connected);
         written
             .map(drop)
             .map_err(|error| failed(&self.directory, error))

@@ -23,7 +23,7 @@ use dt_feed::proto::{Batch, Losses};
 use tokio::sync::oneshot;
 
 use crate::engine::outbox::{Limits, Parcel, Tally};
-use crate::ports::{PublishError, Publisher};
+use crate::ports::{FeedStatus, PublishError, Publisher};
 
 use link::Link;
 use spool::Spool;
@@ -60,7 +60,7 @@ pub struct KafkaPublisher {
 /// Losses that the thread counted, and those that did not even get to it.
 #[derive(Debug, Default)]
 struct Shared {
-    by_worker: Mutex<Losses>,
+    by_worker: Mutex<FeedStatus>,
     before_worker: Mutex<Tally>,
 }
 
@@ -128,13 +128,21 @@ impl Publisher for KafkaPublisher {
     }
 
     fn losses(&self) -> Losses {
-        let mut losses = *lock(&self.shared.by_worker);
+        let mut losses = lock(&self.shared.by_worker).losses;
         let before = *lock(&self.shared.before_worker);
         losses.batches_queue_full += before.batches;
         losses.windows_unwritten += before.windows;
         losses.probe_blocks_unwritten += before.probe_blocks;
         losses.probes_lost += before.probes;
         losses
+    }
+
+    fn status(&self) -> FeedStatus {
+        let by_worker = *lock(&self.shared.by_worker);
+        FeedStatus {
+            losses: self.losses(),
+            ..by_worker
+        }
     }
 
     async fn publish(&mut self, batch: Batch) -> Result<(), PublishError> {

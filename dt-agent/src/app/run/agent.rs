@@ -1,5 +1,7 @@
 //! The running agent: the one place where membership, datapath, prober and feed meet.
 
+mod telling;
+
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -14,6 +16,7 @@ use crate::adapters::datapath::prober::{
     Order, Path, Prober, ProberSettings, WindowBatch, WindowSink,
 };
 use crate::adapters::datapath::socket::{SocketReflector, Target};
+use crate::adapters::metrics::Telemetry;
 use crate::adapters::net::Net;
 use crate::app::log;
 use crate::app::peers::{self, Place, Places};
@@ -52,6 +55,7 @@ pub(super) struct Agent {
     settled: Option<Vec<Option<Mode>>>,
     tick: Interval,
     due: Due,
+    telemetry: Telemetry,
     /// When peers that wait for their interface's proof are probed anyway.
     patience_ends: dt_common::time::MonoNanos,
     _clock: ClockWatch,
@@ -72,7 +76,11 @@ impl Due {
 
 impl Agent {
     /// Sets everything up; probing begins as soon as the interfaces know their rungs.
-    pub(super) fn start(config: &RunConfig, first: &Discovered) -> anyhow::Result<Self> {
+    pub(super) fn start(
+        config: &RunConfig,
+        first: &Discovered,
+        telemetry: Telemetry,
+    ) -> anyhow::Result<Self> {
         let settings = station_settings(config, station::chance());
         let mut mesh = Mesh::new(MeshSettings {
             name: config.node.clone(),
@@ -132,11 +140,14 @@ impl Agent {
             settled: None,
             tick: ticks(),
             due: Due::default(),
+            telemetry,
             patience_ends: clock::now().plus(PATIENCE_NS),
             _clock: clock,
         };
         agent.note_problems(first);
         agent.take_changes(changes)?;
+        agent.tell_membership(first);
+        agent.tell_renewed();
         tracing::info!(node = %agent.config.node, peers = agent.places.len(), "Started.");
         Ok(agent)
     }
@@ -158,6 +169,7 @@ impl Agent {
         self.look_after_datapath()?;
         if self.due.every(LINKS) {
             self.place_homeless()?;
+            self.tell_state();
         }
         self.settle_peers()
     }
@@ -173,7 +185,9 @@ impl Agent {
         {
             tracing::error!(node = %own.name, "This node's addresses changed; restart the agent to use the new ones.");
         }
-        self.take_changes(changes)
+        self.take_changes(changes)?;
+        self.tell_membership(discovered);
+        Ok(())
     }
 
     /// Takes those of the settings that can change while an agent runs, and names the others.
@@ -337,6 +351,7 @@ impl Agent {
         }
         if self.due.every(self.config.lease / 3) {
             node.renew_lease()?;
+            self.tell_renewed();
         }
         Ok(())
     }
@@ -406,6 +421,7 @@ impl Agent {
     }
 
     async fn publish(&mut self, closed: &WindowBatch) {
+        self.tell_windows(closed);
         if matches!(self.publisher, Feed::None) {
             return;
         }

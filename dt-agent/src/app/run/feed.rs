@@ -5,7 +5,7 @@ use dt_feed::proto::{Batch, Losses};
 use crate::adapters::publish::file::FilePublisher;
 use crate::adapters::publish::kafka::{KafkaPublisher, KafkaSettings};
 use crate::config::{FeedTarget, RunConfig};
-use crate::ports::{PublishError, Publisher};
+use crate::ports::{FeedStatus, PublishError, Publisher};
 
 /// One of the publishers, or none.
 pub(super) enum Feed {
@@ -51,6 +51,14 @@ impl Publisher for Feed {
             Self::None => Losses::default(),
             Self::File(publisher) => publisher.losses(),
             Self::Kafka(publisher) => publisher.losses(),
+        }
+    }
+
+    fn status(&self) -> FeedStatus {
+        match self {
+            Self::None => FeedStatus::default(),
+            Self::File(publisher) => publisher.status(),
+            Self::Kafka(publisher) => publisher.status(),
         }
     }
 

@@ -70,7 +70,7 @@ impl Worker {
             let now = clock::now();
             self.link.turn(&mut self.outbox, now);
             self.obey(now);
-            *lock(&self.shared.by_worker) = *self.outbox.losses();
+            *lock(&self.shared.by_worker) = self.outbox.status();
             let is_over = |stop: &Stop| now >= stop.by || self.outbox.is_empty();
             if self.stop.as_ref().is_some_and(is_over) {
                 break;
@@ -186,7 +186,7 @@ impl Worker {
         if let Some(spool) = &self.spool {
             spool.sync();
         }
-        *lock(&self.shared.by_worker) = *self.outbox.losses();
+        *lock(&self.shared.by_worker) = self.outbox.status();
         if let Some(done) = self.stop.and_then(|stop| stop.done) {
             let _ = done.send(self.outbox.unsaved());
         }
