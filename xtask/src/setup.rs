@@ -5,6 +5,7 @@
 
 mod bpf_core;
 mod cargo_tools;
+mod go_tools;
 mod packages;
 mod python;
 mod servers;
@@ -20,6 +21,7 @@ use crate::workspace::{Workspace, is_root};
 
 pub use bpf_core::{BpfCore, DEBIAN_RUSTC};
 pub use cargo_tools::{BPF_LINKER, CargoTool, STAMP_SUITE};
+use go_tools::{COREDNS, GoTools, HELM, KUBERNETES, PROMETHEUS};
 pub use servers::{kafka_libs, zookeeper_class_path};
 
 /// What to set up for.
@@ -53,6 +55,7 @@ enum What {
     Packages(&'static [&'static str]),
     BpfCore,
     CargoTool(&'static CargoTool),
+    GoTools(&'static GoTools),
     Python,
     Kafka,
     BpfFilesystem,
@@ -87,6 +90,7 @@ impl What {
             Self::Packages(_) => "Debian packages",
             Self::BpfCore => "core for the BPF target",
             Self::CargoTool(tool) => tool.name,
+            Self::GoTools(tools) => tools.name,
             Self::Python => "Python packages",
             Self::Kafka => "Kafka",
             Self::BpfFilesystem => "BPF file system",
@@ -99,6 +103,7 @@ impl What {
             Self::Packages(names) => packages::find(names),
             Self::BpfCore => Ok(BpfCore::find(workspace)?.map(|core| core.to_string())),
             Self::CargoTool(tool) => Ok(tool.find(workspace).map(|path| tool.describe(&path))),
+            Self::GoTools(tools) => tools.find(workspace),
             Self::Python => Ok(python::find(workspace)),
             Self::Kafka => Ok(servers::find_kafka(workspace)),
             Self::BpfFilesystem => Ok(bpf_filesystem_is_mounted()?.then(|| BPF_FS.to_owned())),
@@ -110,6 +115,7 @@ impl What {
             Self::Packages(names) => packages::install(workspace, names),
             Self::BpfCore => bpf_core::install(workspace),
             Self::CargoTool(tool) => tool.install(workspace),
+            Self::GoTools(tools) => tools.install(workspace),
             Self::Python => python::install(workspace),
             Self::Kafka => servers::install_kafka(workspace),
             Self::BpfFilesystem => mount_bpf_filesystem(),
@@ -185,6 +191,18 @@ const NEEDS: &[Need] = &[
         what: What::Packages(&["docker.io", "docker-compose", "iptables", "debootstrap"]),
         groups: &[Group::Test],
     },
+    // The rest of a Kubernetes, see `tests/src/kube`.
+    Need {
+        what: What::Packages(&[
+            "etcd-server",
+            "containerd",
+            "runc",
+            "containernetworking-plugins",
+            "conntrack",
+            "openssl",
+        ]),
+        groups: &[Group::Test],
+    },
     Need {
         what: What::Packages(&["fping", "iperf3", "irtt", "sockperf"]),
         groups: &[Group::Bench],
@@ -209,8 +227,25 @@ const NEEDS: &[Need] = &[
         what: What::Kafka,
         groups: SERVED,
     },
+    // With them comes a Go.
     Need {
         what: What::Python,
+        groups: &[Group::Test],
+    },
+    Need {
+        what: What::GoTools(&PROMETHEUS),
+        groups: &[Group::Test],
+    },
+    Need {
+        what: What::GoTools(&HELM),
+        groups: &[Group::Test],
+    },
+    Need {
+        what: What::GoTools(&COREDNS),
+        groups: &[Group::Test],
+    },
+    Need {
+        what: What::GoTools(&KUBERNETES),
         groups: &[Group::Test],
     },
 ];

@@ -29,7 +29,9 @@ pub struct ApiServer {
 #[derive(Debug, thiserror::Error)]
 pub enum KubernetesError {
     /// Not in a pod.
-    #[error("this process runs in no pod: KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT are not set")]
+    #[error(
+        "this process runs in no pod: KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT are not set"
+    )]
     NoPod,
     /// Something that the kubelet mounts is missing.
     #[error("cannot read {path}: has the pod a service account, and automountServiceAccountToken?")]
@@ -114,18 +116,20 @@ impl ApiServer {
     pub fn node_labels(&self, node: &str) -> Result<Labels, KubernetesError> {
         let token = self.read("token")?;
         let agent = self.agent()?;
-        let unreachable = |source: Box<dyn std::error::Error + Send + Sync>| {
-            KubernetesError::Unreachable {
+        let unreachable =
+            |source: Box<dyn std::error::Error + Send + Sync>| KubernetesError::Unreachable {
                 node: node.to_owned(),
                 url: self.url.clone(),
                 source,
-            }
-        };
+            };
         let answer = agent
             .get(format!("{}/api/v1/nodes/{node}", self.url))
             .header("Authorization", format!("Bearer {}", token.trim()))
             // Without the node's status, which may be long.
-            .header("Accept", "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json")
+            .header(
+                "Accept",
+                "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json",
+            )
             .call();
         let mut answer = match answer {
             Ok(answer) => answer,
@@ -135,9 +139,14 @@ impl ApiServer {
             }
             Err(error) => return Err(unreachable(Box::new(error))),
         };
-        let body = answer.body_mut().with_config().limit(MAX_ANSWER).read_to_string();
+        let body = answer
+            .body_mut()
+            .with_config()
+            .limit(MAX_ANSWER)
+            .read_to_string();
         let body = body.map_err(|error| unreachable(Box::new(error)))?;
-        let node: Node = serde_json::from_str(&body).map_err(|error| unreachable(Box::new(error)))?;
+        let node: Node =
+            serde_json::from_str(&body).map_err(|error| unreachable(Box::new(error)))?;
         Ok(node.metadata.labels)
     }
 
@@ -157,7 +166,9 @@ impl ApiServer {
         let tls = TlsConfig::builder()
             .provider(TlsProvider::Rustls)
             .root_certs(RootCerts::new_with_certs(&roots))
-            .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
+            .unversioned_rustls_crypto_provider(Arc::new(
+                rustls::crypto::aws_lc_rs::default_provider(),
+            ))
             .build();
         let config = ureq::Agent::config_builder()
             .tls_config(tls)
@@ -214,10 +225,17 @@ mod tests {
     #[test]
     fn an_ipv6_server_is_in_brackets() {
         let env = |name: &str| {
-            let value = if name.ends_with("HOST") { "fd00::1" } else { "443" };
+            let value = if name.ends_with("HOST") {
+                "fd00::1"
+            } else {
+                "443"
+            };
             Some(String::from(value))
         };
-        assert_eq!(ApiServer::of_pod(&env).unwrap().url, "https://[fd00::1]:443");
+        assert_eq!(
+            ApiServer::of_pod(&env).unwrap().url,
+            "https://[fd00::1]:443"
+        );
     }
 
     #[test]
@@ -240,7 +258,10 @@ mod tests {
             account: account.path().to_owned(),
         };
         let error = server.node_labels("n1").unwrap_err();
-        assert!(matches!(error, KubernetesError::NoCertificate { .. }), "{error}");
+        assert!(
+            matches!(error, KubernetesError::NoCertificate { .. }),
+            "{error}"
+        );
     }
 
     #[test]

@@ -95,7 +95,11 @@ mod tests {
         };
         take(
             &mut own,
-            &labels(&[(ZONE, "theirs"), ("example.org/rack", "r7"), (INSTANCE_TYPE, "")]),
+            &labels(&[
+                (ZONE, "theirs"),
+                ("example.org/rack", "r7"),
+                (INSTANCE_TYPE, ""),
+            ]),
         );
         assert_eq!(own.zone.as_deref(), Some("mine"));
         assert_eq!(own.rack.as_deref(), Some("r7"));
