@@ -166,8 +166,9 @@ impl Drop for Lab {
                 .iter()
                 .map(|host| netns::remove(host.namespace())),
         );
-        let docker = self.owned_name("docker");
-        results.push(cgroups::sweep(|name| name == docker));
+        // Containers and Pods, in groups named as ours.
+        let ours = self.owned_name("");
+        results.push(cgroups::sweep(|name| name.starts_with(&ours)));
         results.push(owner::remove_tree(Path::new(&self.dir())));
         for error in results.into_iter().filter_map(Result::err) {
             eprintln!("lab: {error:#}");

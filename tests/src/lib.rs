@@ -32,6 +32,7 @@ pub mod frame;
 pub mod given;
 pub mod host;
 pub mod interrupt;
+pub mod kube;
 pub mod lab;
 pub mod netns;
 pub mod object;

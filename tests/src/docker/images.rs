@@ -52,6 +52,27 @@ impl Images {
         engine.stop()?;
         Ok(images)
     }
+
+    /// Archives of them, under the names that the charts ask for.
+    pub fn archives(&self, lab: &Lab, version: &str) -> Result<Vec<PathBuf>> {
+        let engine = Engine::for_builds(lab)?;
+        let agent = format!("distributed-trace:{version}");
+        let named = [
+            (&self.agent, agent.as_str(), "agent.tar"),
+            (&self.zookeeper, "zookeeper:3.9.4", "zookeeper.tar"),
+            (&self.kafka, "apache/kafka:4.1.1", "kafka.tar"),
+        ];
+        let mut archives = Vec::new();
+        for (image, name, file) in named {
+            let path = lab.dir().join(file);
+            run(&mut engine.docker(&["tag", image, name]))?;
+            run(engine.docker(&["save", name, "--output"]).arg(&path))?;
+            run(&mut engine.docker(&["rmi", name]))?;
+            archives.push(path);
+        }
+        engine.stop()?;
+        Ok(archives)
+    }
 }
 
 struct Maker<'a> {
@@ -244,7 +265,9 @@ fn source_tree() -> Result<String> {
         "--exclude-standard",
     ]))?;
     let mut hasher = DefaultHasher::new();
-    let paths: BTreeSet<_> = listed.split('\0').filter(|path| !path.is_empty()).collect();
+    let is_of_it =
+        |path: &&str| !path.is_empty() && !NOT_IN_IT.iter().any(|prefix| path.starts_with(prefix));
+    let paths: BTreeSet<_> = listed.split('\0').filter(is_of_it).collect();
     for path in paths {
         // One that was deleted and not yet committed is not there.
         if let Ok(bytes) = fs::read(root().join(path)) {
@@ -305,6 +328,14 @@ fn images_dir() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("images")
 }
 
+/// What does not get into a program of the image.
+const NOT_IN_IT: [&str; 5] = [
+    "docs/",
+    "helm-charts/",
+    "tests/go/",
+    "tests/kube/",
+    "tests/tests/",
+];
 const PREFIX: &str = "dt-test-";
 const IMAGE_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 const SUITE: &str = "bookworm";
