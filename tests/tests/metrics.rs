@@ -113,8 +113,10 @@ fn check_formats(host: &Host) -> Result<()> {
     ensure!(
         open.contains("application/openmetrics-text; version=1.0.0") && open.ends_with("# EOF\n")
     );
-    let verbose = get(host, "/readyz?verbose", "")?;
-    ensure!(verbose.contains("[+]interface to-n2 xdp"), "{verbose}");
+    wait::until("mode xdp", LIMIT, || {
+        let verbose = get(host, "/readyz?verbose", "")?;
+        Ok(verbose.contains("[+]interface to-n2 xdp").then_some(()))
+    })?;
     ensure!(get(host, "/nothing", "")?.starts_with("HTTP/1.1 404"));
     ensure!(
         ask(
