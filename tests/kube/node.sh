@@ -16,7 +16,13 @@ mount -t sysfs sysfs /sys
 mount --rbind "$dir/cgroup" /sys/fs/cgroup
 # Programs of two nodes never meet.
 mount -t bpf bpf /sys/fs/bpf
-mount -t tmpfs tmpfs /run
+# A /run of its own, in which the state is where it was.
+run=$dir/run
+mkdir "$run"
+mount -t tmpfs tmpfs "$run"
+mkdir -p "$run/${state#/run/}"
+mount --bind "$state" "$run/${state#/run/}"
+mount --move "$run" /run
 mount --bind "$dir/lib" /var/lib
 mount --bind "$dir/log" /var/log
 mount --make-rshared /

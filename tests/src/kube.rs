@@ -236,11 +236,15 @@ impl<'a> Cluster<'a> {
     }
 }
 
+/// Fails where a part of the cluster has ended, with its last words.
 fn ensure_runs(process: &Proc) -> Result<()> {
-    let pid = process.pid();
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", process.pid())).unwrap_or_default();
+    // The state stands behind the name, which is in parentheses; Z is an ended process that nobody has asked about.
+    let state = stat.rsplit_once(") ").map(|(_, rest)| rest.chars().next());
     ensure!(
-        Path::new(&format!("/proc/{pid}")).exists(),
-        "process {pid} of the cluster is gone"
+        !matches!(state, None | Some(Some('Z'))),
+        "a part of the cluster ended:\n{}",
+        process.tail()
     );
     Ok(())
 }

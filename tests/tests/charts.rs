@@ -1,5 +1,6 @@
 //! The charts by themselves: what Helm says of them, what their schemas refuse, and their tables of values.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
@@ -151,10 +152,7 @@ fn table(values: &str) -> Result<String> {
         } else {
             value.trim()
         };
-        rows.push_str(&format!(
-            "| `{}` | `{default}` | {words} |\n",
-            path.join(".")
-        ));
+        writeln!(rows, "| `{}` | `{default}` | {words} |", path.join("."))?;
     }
     Ok(rows)
 }

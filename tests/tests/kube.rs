@@ -1,25 +1,302 @@
 //! The charts, on a real Kubernetes of three nodes.
 
-use std::path::PathBuf;
+use std::collections::BTreeSet;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::process::Stdio;
+use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result, ensure};
 use dt_tests::docker::images::Images;
 use dt_tests::kube::{self, Cluster};
-use dt_tests::{Lab, skip_unless_equipped, skip_unless_served};
+use dt_tests::{Lab, skip_unless_equipped, skip_unless_served, wait};
+use serde_json::Value;
 
 #[test]
 fn the_two_commands_make_every_node_measure_every_other_one() -> Result<()> {
     skip_unless_equipped!();
     skip_unless_served!();
     let mut lab = Lab::empty()?;
-    let nodes = kube::add_hosts(&mut lab, 3)?;
+    let nodes = kube::add_hosts(&mut lab, NODES)?;
     let images = Images::prepare(&lab)?.archives(&lab, env!("CARGO_PKG_VERSION"))?;
     let cluster = Cluster::start(&lab, &nodes, &images)?;
-    println!("{}", cluster.kubectl(&["get", "nodes", "-o", "wide"])?);
-    if let Ok(path) = std::env::var("HOLD") {
-        while PathBuf::from(&path).exists() {
-            std::thread::sleep(std::time::Duration::from_secs(1));
+    let mesh = Mesh {
+        lab: &lab,
+        cluster: &cluster,
+    };
+    let outcome = mesh.check();
+    if outcome.is_err() {
+        mesh.say_how_it_is();
+    }
+    outcome
+}
+
+struct Mesh<'a> {
+    lab: &'a Lab,
+    cluster: &'a Cluster<'a>,
+}
+
+impl Mesh<'_> {
+    fn check(&self) -> Result<()> {
+        self.label_nodes()?;
+        self.server_takes_what_is_rendered()?;
+        self.install()?;
+        println!(
+            "{}",
+            self.cluster
+                .helm(&["test", "distributed-trace", "--timeout=3m"])?
+        );
+        self.all_pairs_are_measured()?;
+        self.metrics_are_served()?;
+        self.restart_loses_nothing()?;
+        self.uninstall()
+    }
+
+    /// One zone of two nodes and one of one, and a rack for each.
+    fn label_nodes(&self) -> Result<()> {
+        for (index, node) in self.cluster.nodes().iter().enumerate() {
+            let zone = format!("topology.kubernetes.io/zone=z{}", index / 2);
+            let rack = format!("topology.kubernetes.io/rack=r{index}");
+            self.cluster
+                .kubectl(&["label", "node", node, &zone, &rack])?;
+        }
+        Ok(())
+    }
+
+    /// A dry run on the API server, which knows more of its objects than Helm does.
+    fn server_takes_what_is_rendered(&self) -> Result<()> {
+        for chart in [
+            "helm-charts/kafka",
+            "helm-charts/zookeeper",
+            "helm-charts/dt-chart",
+        ] {
+            for mode in ["privileged", "capabilities"] {
+                let mode = format!("securityContext.mode={mode}");
+                let mut words = vec!["template", "release", chart];
+                if chart.ends_with("dt-chart") {
+                    words.extend(["--set", &mode]);
+                }
+                let rendered = self.cluster.helm(&words)?;
+                let mut apply = self
+                    .cluster
+                    .client("kubectl", &["apply", "--dry-run=server", "-f", "-"])?;
+                let mut apply = apply.stdin(Stdio::piped()).stdout(Stdio::null()).spawn()?;
+                apply
+                    .stdin
+                    .take()
+                    .context("it is piped")?
+                    .write_all(rendered.as_bytes())?;
+                ensure!(
+                    apply.wait()?.success(),
+                    "the API server refuses {chart} in {mode}"
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// The two commands, but for persistence, which wants a provisioner.
+    fn install(&self) -> Result<()> {
+        let began = wait::unix_now_ns()?;
+        let kafka = [
+            "install",
+            "service-kafka",
+            "helm-charts/kafka",
+            "--set",
+            "persistence.enabled=false",
+        ];
+        self.cluster.helm(&kafka)?;
+        let settings = "zookeeper.persistence.enabled=false,agent.window=1s,agent.rate=10";
+        let agents = [
+            "install",
+            "distributed-trace",
+            "helm-charts/dt-chart",
+            "--set",
+            settings,
+        ];
+        println!(
+            "{}",
+            self.cluster
+                .helm(&[&agents[..], &["--wait", "--timeout=4m"]].concat())?
+        );
+        let seconds = wait::unix_now_ns()?.saturating_sub(began) / 1_000_000_000;
+        println!("both charts installed and all agents ready: {seconds} s");
+        Ok(())
+    }
+
+    fn all_pairs_are_measured(&self) -> Result<()> {
+        let picture = wait::until("all pairs on the topic", LIMIT, || {
+            let picture = self.picture("all")?;
+            Ok((measured(&picture).len() == NODES * (NODES - 1)).then_some(picture))
+        })?;
+        for cell in cells(&picture) {
+            println!("{cell}");
+        }
+        ensure!(picture["total"]["lost"] == 0, "{picture}");
+        Ok(())
+    }
+
+    /// What the console says of the topic.
+    fn picture(&self, span: &str) -> Result<Value> {
+        let console = [
+            "exec",
+            "deploy/distributed-trace-console",
+            "--",
+            "dt-console",
+            "matrix",
+        ];
+        let words = [&console[..], &["--once", "--json", "--span", span]].concat();
+        Ok(serde_json::from_str(&self.cluster.kubectl(&words)?)?)
+    }
+
+    fn metrics_are_served(&self) -> Result<()> {
+        for node in self.cluster.nodes() {
+            let metrics = self.get(node, "/metrics")?;
+            for line in [
+                "dt_peers 2",
+                "dt_feed_connected 1",
+                "dt_discovery_connected 1",
+            ] {
+                ensure!(
+                    metrics
+                        .lines()
+                        .any(|found| found.trim_end_matches(".0") == line),
+                    "{node}: no {line}:\n{metrics}"
+                );
+            }
+            // The labels of the nodes are those of the agents.
+            let zone = if node == "kn3" { "z1" } else { "z0" };
+            let other = if node == "kn3" { "z0" } else { "z1" };
+            let labels = format!("dt_rtt_seconds_count{{zone=\"{zone}\",peer_zone=\"{other}\"}}");
+            ensure!(metrics.contains(&labels), "{node}: no {labels}");
+            let ready = self.get(node, "/readyz?verbose")?;
+            println!("{node}:\n{ready}");
+        }
+        Ok(())
+    }
+
+    /// A rolling update; the programs that stay answer meanwhile.
+    fn restart_loses_nothing(&self) -> Result<()> {
+        self.cluster
+            .kubectl(&["rollout", "restart", "daemonset/distributed-trace-agent"])?;
+        let status = [
+            "rollout",
+            "status",
+            "daemonset/distributed-trace-agent",
+            "--timeout=3m",
+        ];
+        println!("{}", self.cluster.kubectl(&status)?);
+        let sent = |picture: &Value| picture["total"]["sent"].as_u64();
+        let before = sent(&self.picture("all")?).context("probes sent")?;
+        let after = wait::until("windows of after the update", LIMIT, || {
+            let picture = self.picture("all")?;
+            Ok((sent(&picture) > Some(before + 300)).then_some(picture))
+        })?;
+        ensure!(
+            after["total"]["lost"] == 0,
+            "a rolling update lost probes: {after}"
+        );
+        let received = after["total"]["received"].as_u64();
+        println!(
+            "after a rolling update: {} sent, {received:?} received, 0 lost",
+            before + 300
+        );
+        Ok(())
+    }
+
+    fn uninstall(&self) -> Result<()> {
+        self.cluster
+            .helm(&["uninstall", "distributed-trace", "--wait", "--timeout=2m"])?;
+        self.cluster
+            .helm(&["uninstall", "service-kafka", "--wait", "--timeout=2m"])?;
+        wait::until("no Pod left", LIMIT, || {
+            let pods =
+                self.cluster
+                    .kubectl(&["get", "pods", "--no-headers", "--ignore-not-found"])?;
+            Ok(pods.trim().is_empty().then_some(()))
+        })?;
+        for node in self.cluster.nodes() {
+            // Seen from the node itself: pins, and programs on its interface.
+            let pins = self
+                .cluster
+                .on_node(node, &["find", "/sys/fs/bpf", "-type", "f"])?;
+            ensure!(pins.is_empty(), "pins left on {node}:\n{pins}");
+            let link = self
+                .lab
+                .host(node)
+                .run(&["ip", "-details", "link", "show", "eth0"])?;
+            ensure!(!link.contains("xdp"), "a program is left on {node}: {link}");
+            let agents = self
+                .lab
+                .host(node)
+                .run(&["bpftool", "net", "show", "dev", "eth0"])?;
+            ensure!(
+                !agents.contains("tc_egress"),
+                "a program is left on {node}: {agents}"
+            );
+        }
+        let objects = [
+            "get",
+            "all,serviceaccounts,roles,rolebindings,configmaps",
+            "--output=name",
+        ];
+        let left = self.cluster.kubectl(&objects)?;
+        let ours: Vec<_> = left
+            .lines()
+            .filter(|name| name.contains("distributed-trace"))
+            .collect();
+        ensure!(ours.is_empty(), "left behind: {ours:?}");
+        let releases = self.cluster.helm(&["list", "--short"])?;
+        ensure!(releases.trim().is_empty(), "{releases}");
+        Ok(())
+    }
+
+    fn get(&self, node: &str, path: &str) -> Result<String> {
+        let address = format!("{}:9862", self.cluster.address(node));
+        let request = format!("GET {path} HTTP/1.0\r\nHost: agent\r\n\r\n");
+        self.lab.host("kube").enter(|| {
+            let mut stream = TcpStream::connect(&address)?;
+            stream.set_read_timeout(Some(LIMIT))?;
+            stream.write_all(request.as_bytes())?;
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer)?;
+            Ok(answer)
+        })?
+    }
+
+    /// For whoever has to find out why the test failed.
+    fn say_how_it_is(&self) {
+        for words in [
+            &["get", "pods", "-A", "-o", "wide"][..],
+            &["get", "events", "-A", "--sort-by=.lastTimestamp"],
+            &[
+                "logs",
+                "daemonset/distributed-trace-agent",
+                "--all-pods",
+                "--tail=30",
+            ],
+        ] {
+            let said = self.cluster.kubectl(words);
+            eprintln!(
+                "kubectl {}:\n{}",
+                words.join(" "),
+                said.unwrap_or_else(|error| error.to_string())
+            );
         }
     }
-    Ok(())
 }
+
+fn cells(picture: &Value) -> impl Iterator<Item = &Value> {
+    picture["cells"].as_array().into_iter().flatten()
+}
+
+/// Pairs from which an answer came.
+fn measured(picture: &Value) -> BTreeSet<(String, String)> {
+    let answered = cells(picture).filter(|cell| cell["received"].as_u64() > Some(0));
+    answered
+        .map(|cell| (cell["from"].to_string(), cell["to"].to_string()))
+        .collect()
+}
+
+const NODES: usize = 3;
+const LIMIT: Duration = Duration::from_mins(1);

@@ -1,5 +1,6 @@
 //! `/metrics` of real agents, scraped by a real Prometheus; the dashboard's queries and the alert rules on what it holds.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -205,7 +206,10 @@ impl<'a> Prometheus<'a> {
     }
 
     fn has_data(&self, query: &str) -> Result<bool> {
-        let encoded: String = query.bytes().map(|byte| format!("%{byte:02X}")).collect();
+        let mut encoded = String::new();
+        for byte in query.bytes() {
+            write!(encoded, "%{byte:02X}")?;
+        }
         let answer: Value =
             serde_json::from_str(&self.get(&format!("/api/v1/query?query={encoded}"))?)?;
         ensure!(answer["status"] == "success", "{query}: {answer}");

@@ -1,7 +1,7 @@
-//! The labels of the Kubernetes node that a pod runs on.
+//! What is asked of a Kubernetes API server: the labels of the node that a pod runs on, and how far a DaemonSet is.
 //!
-//! One GET at start, of the node's metadata alone: all that it takes is the right `get` on `nodes`. Nothing is watched; who
-//! moves a machine to another rack restarts its agent.
+//! For the labels it is one GET at start, of the node's metadata alone: all that it takes is the right `get` on `nodes`. Nothing
+//! is watched; who moves a machine to another rack restarts its agent.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use ureq::tls::{Certificate, RootCerts, TlsConfig, TlsProvider, parse_pem};
 
 /// Labels by key.
@@ -49,19 +50,17 @@ pub enum KubernetesError {
         path: PathBuf,
     },
     /// The server refused.
-    #[error("the API server answers {status} for node {node}: {}", remedy(*status))]
+    #[error("the API server answers {status} for {path}: {}", remedy(*status))]
     Refused {
         /// Status of HTTP.
         status: u16,
-        /// Name of the node.
-        node: String,
+        /// What was asked for.
+        path: String,
     },
     /// It cannot be reached, or what it says makes no sense.
-    #[error("no labels of node {node} from {url}")]
+    #[error("no answer from {url}")]
     Unreachable {
-        /// Name of the node.
-        node: String,
-        /// The server.
+        /// What was asked for.
         url: String,
         /// Cause.
         #[source]
@@ -72,8 +71,10 @@ pub enum KubernetesError {
 fn remedy(status: u16) -> &'static str {
     match status {
         401 => "the token of the service account is not accepted",
-        403 => "the service account needs the right get on nodes",
-        404 => "there is no such node; --node has to be its name, spec.nodeName of the pod",
+        403 => "the service account needs the right `get` on that",
+        404 => {
+            "there is none; is the name right? For a node it is spec.nodeName of the pod, by --node"
+        }
         _ => "see its log",
     }
 }
@@ -82,6 +83,35 @@ fn remedy(status: u16) -> &'static str {
 #[derive(Deserialize)]
 struct Node {
     metadata: Metadata,
+}
+
+#[derive(Deserialize)]
+struct DaemonSet {
+    #[serde(default)]
+    status: Rollout,
+}
+
+/// How far a DaemonSet is.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq)]
+#[serde(default)]
+pub struct Rollout {
+    /// Generation that its controller has looked at; 0: none yet.
+    #[serde(rename = "observedGeneration")]
+    pub observed: u64,
+    /// Nodes that are to have a Pod of it.
+    #[serde(rename = "desiredNumberScheduled")]
+    pub wanted: u64,
+    /// Nodes that have one that is ready.
+    #[serde(rename = "numberReady")]
+    pub ready: u64,
+}
+
+impl Rollout {
+    /// Every node has a Pod that is ready.
+    #[must_use]
+    pub const fn is_done(&self) -> bool {
+        self.observed > 0 && self.wanted > 0 && self.ready >= self.wanted
+    }
 }
 
 #[derive(Deserialize)]
@@ -114,28 +144,40 @@ impl ApiServer {
     /// # Errors
     /// They are not to be had; what to do about it.
     pub fn node_labels(&self, node: &str) -> Result<Labels, KubernetesError> {
+        // Without the node's status, which may be long.
+        let accept =
+            "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json";
+        let node: Node = self.get(&format!("/api/v1/nodes/{node}"), accept)?;
+        Ok(node.metadata.labels)
+    }
+
+    /// How far a DaemonSet is. Blocks for at most [`LIMIT`].
+    ///
+    /// # Errors
+    /// The server does not say; what to do about it.
+    pub fn rollout(&self, namespace: &str, name: &str) -> Result<Rollout, KubernetesError> {
+        let path = format!("/apis/apps/v1/namespaces/{namespace}/daemonsets/{name}");
+        let set: DaemonSet = self.get(&path, "application/json")?;
+        Ok(set.status)
+    }
+
+    fn get<T: DeserializeOwned>(&self, path: &str, accept: &str) -> Result<T, KubernetesError> {
         let token = self.read("token")?;
         let agent = self.agent()?;
+        let url = format!("{}{path}", self.url);
         let unreachable =
             |source: Box<dyn std::error::Error + Send + Sync>| KubernetesError::Unreachable {
-                node: node.to_owned(),
-                url: self.url.clone(),
+                url: url.clone(),
                 source,
             };
-        let answer = agent
-            .get(format!("{}/api/v1/nodes/{node}", self.url))
-            .header("Authorization", format!("Bearer {}", token.trim()))
-            // Without the node's status, which may be long.
-            .header(
-                "Accept",
-                "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json",
-            )
-            .call();
-        let mut answer = match answer {
+        let request = agent
+            .get(&url)
+            .header("Authorization", format!("Bearer {}", token.trim()));
+        let mut answer = match request.header("Accept", accept).call() {
             Ok(answer) => answer,
             Err(ureq::Error::StatusCode(status)) => {
-                let node = node.to_owned();
-                return Err(KubernetesError::Refused { status, node });
+                let path = path.to_owned();
+                return Err(KubernetesError::Refused { status, path });
             }
             Err(error) => return Err(unreachable(Box::new(error))),
         };
@@ -145,9 +187,7 @@ impl ApiServer {
             .limit(MAX_ANSWER)
             .read_to_string();
         let body = body.map_err(|error| unreachable(Box::new(error)))?;
-        let node: Node =
-            serde_json::from_str(&body).map_err(|error| unreachable(Box::new(error)))?;
-        Ok(node.metadata.labels)
+        serde_json::from_str(&body).map_err(|error| unreachable(Box::new(error)))
     }
 
     fn agent(&self) -> Result<ureq::Agent, KubernetesError> {
@@ -262,6 +302,16 @@ mod tests {
             matches!(error, KubernetesError::NoCertificate { .. }),
             "{error}"
         );
+    }
+
+    #[test]
+    fn a_rollout_that_nobody_has_looked_at_is_not_done() {
+        let read = |text: &str| serde_json::from_str::<DaemonSet>(text).unwrap().status;
+        assert!(!read(r#"{"metadata": {}}"#).is_done());
+        assert!(!read(r#"{"status": {"desiredNumberScheduled": 0, "numberReady": 0}}"#).is_done());
+        let some = r#"{"status": {"observedGeneration": 1, "desiredNumberScheduled": 3, "numberReady": 2}}"#;
+        assert!(!read(some).is_done());
+        assert!(read(&some.replace("2}", "3}")).is_done());
     }
 
     #[test]

@@ -381,6 +381,10 @@ pub(super) struct DetachArgs {
     #[arg(long, conflicts_with = "node")]
     all: bool,
 
+    /// Remove nothing here, but wait until this Kubernetes DaemonSet of `detach` is done on every node, for at most 3 minutes
+    #[arg(long, value_name = "NAMESPACE/NAME", conflicts_with_all = ["node", "all"])]
+    daemonset: Option<String>,
+
     /// Directory of the programs and maps
     #[arg(long, value_name = "DIR")]
     pin_root: Option<String>,

@@ -192,7 +192,13 @@ pub(crate) const DOCTOR: CommandSettings = CommandSettings {
 /// Settings of `detach`.
 pub(crate) const DETACH: CommandSettings = CommandSettings {
     command: "detach",
-    settings: &[NODE, switch("all", "DT_DETACH_ALL"), PIN_ROOT, LOG_QUIET],
+    settings: &[
+        NODE,
+        switch("all", "DT_DETACH_ALL"),
+        text("daemonset", "DT_DETACH_DAEMONSET"),
+        PIN_ROOT,
+        LOG_QUIET,
+    ],
 };
 
 const NODE: Setting = text("node", "DT_NODE");

@@ -74,6 +74,13 @@ pub enum DetachTarget {
     Node(String),
     /// Those of every node on this machine.
     All,
+    /// None here: Pods of this DaemonSet do it, and are waited for.
+    DaemonSet {
+        /// Its namespace.
+        namespace: String,
+        /// Its name.
+        name: String,
+    },
 }
 
 impl DetachConfig {
@@ -98,6 +105,8 @@ impl DetachConfig {
         let config = Self {
             target: if all {
                 DetachTarget::All
+            } else if let Some((namespace, name)) = check.optional("daemonset", daemonset) {
+                DetachTarget::DaemonSet { namespace, name }
             } else {
                 DetachTarget::Node(check.one("node", parse::node))
             },
@@ -105,5 +114,20 @@ impl DetachConfig {
             log: check.one_or("log", LevelFilter::WARN, parse::level),
         };
         check.finish(config)
+    }
+}
+
+fn daemonset(text: &str) -> Result<(String, String), String> {
+    let is_name = |part: &str| {
+        !part.is_empty()
+            && part
+                .chars()
+                .all(|letter| letter.is_ascii_alphanumeric() || "-.".contains(letter))
+    };
+    match text.split_once('/') {
+        Some((namespace, name)) if is_name(namespace) && is_name(name) => {
+            Ok((namespace.to_owned(), name.to_owned()))
+        }
+        _ => Err(String::from("is not NAMESPACE/NAME of a DaemonSet")),
     }
 }

@@ -329,13 +329,7 @@ fn images_dir() -> PathBuf {
 }
 
 /// What does not get into a program of the image.
-const NOT_IN_IT: [&str; 5] = [
-    "docs/",
-    "helm-charts/",
-    "tests/go/",
-    "tests/kube/",
-    "tests/tests/",
-];
+const NOT_IN_IT: [&str; 3] = ["docs/", "helm-charts/", "tests/"];
 const PREFIX: &str = "dt-test-";
 const IMAGE_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 const SUITE: &str = "bookworm";

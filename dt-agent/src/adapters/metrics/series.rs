@@ -26,7 +26,7 @@ use crate::engine::session::Outcome;
 pub enum Format {
     /// Prometheus' protobuf, the only one with native histograms.
     Protobuf,
-    /// The text of `OpenMetrics` 1.0.
+    /// The text of OpenMetrics 1.0.
     OpenMetrics,
     /// Prometheus' text, 0.0.4.
     Text,
