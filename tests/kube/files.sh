@@ -5,6 +5,7 @@
 #   NODE is a name; node number N has 10.79.0.1N, its Pods 10.78.N.0/24, its control group CGROUP_PREFIX and its name
 set -euo pipefail
 state=$1 prefix=$2; shift 2
+runtime=$(realpath "$(dirname "$0")/../images/runtime/runc-bounded")
 host=10.79.0.1
 mkdir -p "$state"/{pki,images,pause/root}; cd "$state"
 
@@ -77,6 +78,10 @@ version = 2
 [plugins."io.containerd.grpc.v1.cri"]
   sandbox_image = "localhost/pause:1"
   restrict_oom_score_adj = true
+  [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
+    runtime_type = "io.containerd.runc.v2"
+    [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
+      BinaryName = "$runtime"
   [plugins."io.containerd.grpc.v1.cri".cni]
     bin_dir = "/usr/lib/cni"
     conf_dir = "$dir/cni"
