@@ -24,10 +24,9 @@ pub struct GoTools {
 impl GoTools {
     pub fn find(&self, workspace: &Workspace) -> Result<Option<String>> {
         let done = fs::read_to_string(self.mark(workspace)).unwrap_or_default();
-        let is_there = |package: &&str| self.program(workspace, package).is_file();
-        if done != self.wanted(workspace)?
-            || !self.packages.iter().all(|package| is_there(&package))
-        {
+        let programs = workspace.tools().join("bin");
+        let is_there = |package: &&str| programs.join(name_of(package)).is_file();
+        if done != self.wanted(workspace)? || !self.packages.iter().all(is_there) {
             return Ok(None);
         }
         let names: Vec<_> = self
@@ -74,10 +73,6 @@ impl GoTools {
 
     fn directory(&self, workspace: &Workspace) -> PathBuf {
         workspace.root().join("tests/go").join(self.name)
-    }
-
-    fn program(&self, workspace: &Workspace, package: &str) -> PathBuf {
-        workspace.tools().join("bin").join(name_of(package))
     }
 
     /// Says what the programs were built from.
