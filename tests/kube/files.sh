@@ -7,7 +7,7 @@ set -euo pipefail
 state=$1 prefix=$2; shift 2
 runtime=$(realpath "$(dirname "$0")/../images/runtime/runc-bounded")
 host=10.79.0.1
-mkdir -p "$state"/{pki,images,pause/root}; cd "$state"
+mkdir -p "$state"/{pki,images,pause/tree}; cd "$state"
 
 kubeconfig() { # FILE TOKEN
     cat > "$1" <<YAML
@@ -52,8 +52,8 @@ cat > Corefile <<DNS
 DNS
 
 # One static program that sleeps, as three files and an archive: there is no registry that would have the usual one.
-printf '#include <unistd.h>\nint main(void) { for (;;) pause(); }\n' | gcc -Os -static -s -x c - -o pause/root/pause
-tar -C pause/root -cf pause/layer.tar pause
+printf '#include <unistd.h>\nint main(void) { for (;;) pause(); }\n' | gcc -Os -static -s -x c - -o pause/tree/pause
+tar -C pause/tree -cf pause/layer.tar pause
 layer=$(sha256sum < pause/layer.tar | cut -d' ' -f1)
 echo '{"architecture":"amd64","os":"linux","config":{"Entrypoint":["/pause"]},"rootfs":{"type":"layers","diff_ids":["sha256:'"$layer"'"]}}' \
     > pause/config.json

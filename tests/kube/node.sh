@@ -22,7 +22,8 @@ mkdir "$run"
 mount -t tmpfs tmpfs "$run"
 mkdir -p "$run/${state#/run/}"
 mount --bind "$state" "$run/${state#/run/}"
-mount --move "$run" /run
+# Nobody keeps a table of mounts there yet.
+mount --no-mtab --move "$run" /run
 mount --bind "$dir/lib" /var/lib
 mount --bind "$dir/log" /var/log
 mount --make-rshared /
