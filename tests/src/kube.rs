@@ -103,16 +103,11 @@ impl<'a> Cluster<'a> {
         for (index, name) in nodes.iter().enumerate() {
             cluster.start_node(index, name)?;
         }
-        cluster.until(
-            "all nodes",
-            &[
-                "wait",
-                "--for=condition=Ready",
-                "node",
-                "--all",
-                "--timeout=1s",
-            ],
-        )?;
+        // By name: not all of them may have come yet.
+        let names: Vec<_> = nodes.iter().map(|name| format!("node/{name}")).collect();
+        let mut words = vec!["wait", "--for=condition=Ready", "--timeout=1s"];
+        words.extend(names.iter().map(String::as_str));
+        cluster.until("all nodes", &words)?;
         Ok(cluster)
     }
 
