@@ -132,7 +132,10 @@ impl Mesh<'_> {
 
     fn all_pairs_are_measured(&self) -> Result<()> {
         let picture = wait::until("all pairs on the topic", LIMIT, || {
-            let picture = self.picture("all")?;
+            // The console starts anew until it finds Kafka, and ends what was typed into it meanwhile.
+            let Ok(picture) = self.picture("all") else {
+                return Ok(None);
+            };
             Ok((measured(&picture).len() == NODES * (NODES - 1)).then_some(picture))
         })?;
         for cell in cells(&picture) {
@@ -195,7 +198,9 @@ impl Mesh<'_> {
         let sent = |picture: &Value| picture["total"]["sent"].as_u64();
         let before = sent(&self.picture("all")?).context("probes sent")?;
         let after = wait::until("windows of after the update", LIMIT, || {
-            let picture = self.picture("all")?;
+            let Ok(picture) = self.picture("all") else {
+                return Ok(None);
+            };
             Ok((sent(&picture) > Some(before + 300)).then_some(picture))
         })?;
         ensure!(
