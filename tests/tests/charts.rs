@@ -31,6 +31,12 @@ fn wrong_values_are_refused_in_words_that_name_them() -> Result<()> {
         ("dt-chart", "agent.env.RATE=5", "'RATE'"),
         (
             "dt-chart",
+            "agent.metrics=127.0.0.1:9862",
+            "the kubelet asks at the node's address",
+        ),
+        ("dt-chart", "agent.env.DT_RATE=5", "agent.env.DT_RATE"),
+        (
+            "dt-chart",
             "securityContext.mode=root",
             "/securityContext/mode",
         ),
@@ -104,6 +110,26 @@ fn every_combination_that_is_allowed_renders() -> Result<()> {
             "{chart} with {settings}: {rendered}"
         );
     }
+    Ok(())
+}
+
+#[test]
+fn what_is_set_reaches_everybody_whom_it_concerns() -> Result<()> {
+    skip_unless_equipped!();
+    let render = |chart, settings| {
+        run(helm()?
+            .args(["template", "release"])
+            .arg(path(chart))
+            .args(["--set", settings]))
+    };
+    // As the image has it: a dot is one underscore, an underscore two, a hyphen three.
+    let kafka = render("kafka", "properties.log\\.a_b-c=1")?;
+    ensure!(kafka.contains("name: KAFKA_LOG_A__B___C\n"), "{kafka}");
+    // Agents, console, and the test that reads the topic.
+    let agents = render("dt-chart", "kafka.topic=other,imagePullSecrets={mine}")?;
+    ensure!(agents.matches("value: \"other\"").count() == 3, "{agents}");
+    // Those three, the other test, and both that clean up.
+    ensure!(agents.matches("- name: mine").count() == 6, "{agents}");
     Ok(())
 }
 

@@ -54,7 +54,7 @@ fn prometheus_reads_agents_and_the_dashboard_finds_its_data() -> Result<()> {
         .filter_map(|group| group["rules"].as_array())
         .flatten()
         .collect();
-    ensure!(rules.len() == 10, "{} rules", rules.len());
+    ensure!(rules.len() == 11, "{} rules", rules.len());
     for rule in rules {
         ensure!(rule["health"] != "err", "{rule}");
         ensure!(

@@ -27,6 +27,23 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- end -}}
 {{- end }}
 
+{{/* Variables by which a reader finds the topic; it may be there before Kafka is. */}}
+{{- define "dt.readerEnv" -}}
+- name: KAFKA_BOOTSTRAP_SERVERS
+  value: {{ include "dt.kafka" . | quote }}
+- name: DT_KAFKA_TOPIC
+  value: {{ .Values.kafka.topic | quote }}
+{{- end }}
+
+{{/* Secrets for a registry, where there are any. */}}
+{{- define "dt.pullSecrets" -}}
+{{- with .Values.imagePullSecrets }}
+imagePullSecrets: {{- range . }}
+  - name: {{ . }}
+{{- end }}
+{{- end }}
+{{- end }}
+
 {{- define "dt.zookeeper" -}}
 {{- if and .Values.zookeeper.enabled .Values.zookeeper.servers -}}
 {{- fail "zookeeper.servers names an existing ZooKeeper, and zookeeper.enabled installs one: set zookeeper.enabled=false" -}}
@@ -35,6 +52,18 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- else -}}
 {{ required "zookeeper.enabled is false and zookeeper.servers empty: agents would not find each other" .Values.zookeeper.servers }}
 {{- end -}}
+{{- end }}
+
+{{/* What the schema cannot say. */}}
+{{- define "dt.check" -}}
+{{- if or (hasPrefix "127." .Values.agent.metrics) (hasPrefix "[::1]" .Values.agent.metrics) }}
+{{- fail (printf "agent.metrics %s is heard by the node itself only, and the kubelet asks at the node's address: it would start the agents anew for ever" .Values.agent.metrics) }}
+{{- end }}
+{{- range $name, $_ := .Values.agent.env }}
+{{- if has $name (list "DT_NODE" "DT_PIN_ROOT" "DT_ADDRESS" "ZOOKEEPER_SERVERS" "KAFKA_BOOTSTRAP_SERVERS" "DT_KAFKA_TOPIC" "DT_NODE_LABELS" "DT_RACK_LABEL" "DT_RATE" "DT_WINDOW" "DT_MODE" "DT_PORT" "DT_METRICS" "DT_LOG" "DT_STATE_DIR") }}
+{{- fail (printf "agent.env.%s: the chart sets this variable by a value of its own" $name) }}
+{{- end }}
+{{- end }}
 {{- end }}
 
 {{- define "dt.metricsPort" -}}

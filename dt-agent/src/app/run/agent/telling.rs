@@ -16,6 +16,9 @@ use crate::ports::{Discovered, Publisher as _};
 impl Agent {
     /// Where everybody stands; zones and racks that nobody stands in any more are forgotten.
     pub(super) fn tell_membership(&self, discovered: &Discovered) {
+        if !self.telemetry.is_served() {
+            return;
+        }
         let members = &discovered.membership.members;
         let count = |state| {
             members
