@@ -19,6 +19,8 @@ RUN rustup component add rust-src
 RUN LLVM_PREFIX=/usr/lib/llvm-22 cargo install bpf-linker --version 0.13.0 --locked \
         --no-default-features --features llvm-22 --target-dir /tmp/bpf-linker \
     && rm -rf /tmp/bpf-linker
+# What `--version` says, because the repository is not in the context: --build-arg DT_COMMIT=$(git rev-parse --short=12 HEAD)
+ARG DT_COMMIT
 COPY . .
 RUN cargo xtask build && strip target/release/dt-agent target/release/dt-console
 

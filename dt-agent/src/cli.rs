@@ -8,9 +8,12 @@ mod args;
 mod help;
 
 use std::ffi::OsString;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::process;
 
 use clap::{ArgMatches, CommandFactory, FromArgMatches};
+use clap_complete::Shell;
 
 use crate::config::{CommandSettings, EXIT_USAGE, Kind, Typed};
 
@@ -31,6 +34,10 @@ pub enum Cli {
     Detach(Typed),
     /// Leave a mesh for good.
     Leave(Typed),
+    /// Print completions for a shell.
+    Completions(Shell),
+    /// Write the manual pages into a directory.
+    Manual(PathBuf),
 }
 
 impl Cli {
@@ -70,8 +77,30 @@ impl Cli {
             Task::Doctor(_) => Self::Doctor(typed),
             Task::Detach(_) => Self::Detach(typed),
             Task::Leave(_) => Self::Leave(typed),
+            Task::Completions(args) => Self::Completions(args.shell),
+            Task::Manual(args) => Self::Manual(args.directory),
         })
     }
+}
+
+/// What `shell` needs to complete this command line.
+#[must_use]
+pub fn completions(shell: Shell) -> Vec<u8> {
+    let mut script = Vec::new();
+    let mut root = help::annotated(Root::command());
+    clap_complete::generate(shell, &mut root, "dt-agent", &mut script);
+    script
+}
+
+/// Writes a page of the manual's section 1 for the program and for each command into `directory`.
+///
+/// # Errors
+/// The directory or a page in it cannot be written.
+pub fn write_manual(directory: &Path) -> io::Result<()> {
+    std::fs::create_dir_all(directory)?;
+    // The commits and hashes of `--version` would make each build's pages differ.
+    let root = help::annotated(Root::command()).long_version(env!("CARGO_PKG_VERSION"));
+    clap_mangen::generate_to(root, directory)
 }
 
 /// What was typed for each setting of a command.

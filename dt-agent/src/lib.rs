@@ -8,6 +8,7 @@
 
 pub mod adapters;
 pub mod app;
+pub mod build;
 pub mod cli;
 pub mod config;
 pub mod engine;

@@ -10,11 +10,12 @@ mod screen;
 mod tail;
 
 use std::env;
+use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
 
-use crate::cli::{Cli, EXIT_USAGE, SourceArgs, Task};
+use crate::cli::{self, Cli, EXIT_USAGE, SourceArgs, Task};
 use crate::interrupt::Interrupt;
 use crate::source::{Begin, Directories, Event, Kafka, Settings, Skipped, Source};
 use output::Closed;
@@ -45,6 +46,15 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Export(export) => export::run(&export, &interrupt),
         Task::Save(save) => save::run(&save, &interrupt),
         Task::Inspect(inspect) => inspect::run(&inspect, &interrupt),
+        Task::Completions { shell } => {
+            io::stdout().write_all(&cli::completions(shell))?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Task::Manual { directory } => {
+            cli::write_manual(&directory)
+                .with_context(|| format!("cannot write the manual to {}", directory.display()))?;
+            Ok(ExitCode::SUCCESS)
+        }
     }
 }
 

@@ -1,10 +1,12 @@
 //! The command line. Values are checked here; what they lead to is the business of [`crate::app`].
 
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::process;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 
 use crate::filter::{Filter, Pattern, Threshold};
 use crate::rollup::{By, Span};
@@ -24,6 +26,7 @@ pub const EXIT_USAGE: u8 = 64;
 #[command(
     name = "dt-console",
     version,
+    long_version = LONG_VERSION,
     about = "Shows what the hosts of a cluster measured of each other, from a Kafka topic or from segment files",
     after_help = help::ROOT,
     subcommand_required = true,
@@ -48,7 +51,44 @@ pub enum Task {
     Save(Box<Save>),
     /// Say what is in segment files, and name what is damaged
     Inspect(Inspect),
+    /// Print what a shell needs to complete the commands and flags of this program
+    Completions {
+        /// The shell.
+        #[arg(value_enum)]
+        shell: Shell,
+    },
+    /// Write the manual pages of this program, one for each command
+    Manual {
+        /// The directory to write to, which is made if it is not there
+        #[arg(value_name = "DIR")]
+        directory: PathBuf,
+    },
 }
+
+/// What `shell` needs to complete this command line.
+#[must_use]
+pub fn completions(shell: Shell) -> Vec<u8> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "dt-console", &mut script);
+    script
+}
+
+/// Writes a page of the manual's section 1 for the program and for each command into `directory`.
+///
+/// # Errors
+/// The directory or a page in it cannot be written.
+pub fn write_manual(directory: &Path) -> io::Result<()> {
+    std::fs::create_dir_all(directory)?;
+    // The commit of `--version` would make each build's pages differ.
+    let root = Cli::command().long_version(env!("CARGO_PKG_VERSION"));
+    clap_mangen::generate_to(root, directory)
+}
+
+const LONG_VERSION: &str = concat!(
+    env!("CARGO_PKG_VERSION"),
+    "\ncommit ",
+    env!("DT_BUILD_COMMIT")
+);
 
 /// Where batches come from.
 #[derive(Clone, Debug, Args)]

@@ -80,18 +80,38 @@ fn compile_agent(workspace: &Workspace, object: &Path, options: &[&str]) -> Resu
             .cargo()
             .args(["build", "--release", "--locked", "--package", "dt-agent"])
             .args(options)
+            .env("DT_COMMIT", commit(workspace))
             .env("DT_BPF_OBJECT", object),
     )
 }
 
 fn compile_console(workspace: &Workspace) -> Result<()> {
-    process::run_shown(workspace.cargo().args([
-        "build",
-        "--release",
-        "--locked",
-        "--package",
-        "dt-console",
-    ]))
+    process::run_shown(
+        workspace
+            .cargo()
+            .args(["build", "--release", "--locked", "--package", "dt-console"])
+            .env("DT_COMMIT", commit(workspace)),
+    )
+}
+
+/// What `--version` is to say: `DT_COMMIT` where an image is built of a context without the repository, else what git
+/// says, with a `+` where files differ from it.
+fn commit(workspace: &Workspace) -> String {
+    if let Some(given) = std::env::var("DT_COMMIT")
+        .ok()
+        .filter(|text| !text.is_empty())
+    {
+        return given;
+    }
+    let mut git = Command::new("git");
+    git.current_dir(workspace.root()).args([
+        "describe",
+        "--always",
+        "--exclude=*",
+        "--abbrev=12",
+        "--dirty=+",
+    ]);
+    process::capture(&mut git).map_or_else(|_| "unknown".to_owned(), |said| said.trim().to_owned())
 }
 
 fn compile_bpf(workspace: &Workspace, options: &[&str]) -> Result<()> {

@@ -12,11 +12,12 @@ mod report;
 pub mod run;
 mod station;
 
+use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use tracing::level_filters::LevelFilter;
 
-use crate::cli::Cli;
+use crate::cli::{self, Cli};
 use crate::config::{
     ConfigError, DetachConfig, DoctorConfig, EXIT_USAGE, LeaveConfig, PingConfig, ReflectConfig,
     RunConfig,
@@ -43,6 +44,25 @@ pub fn main(cli: &Cli) -> ExitCode {
             detach::detach,
         ),
         Cli::Leave(typed) => with(LeaveConfig::load(typed), |config| config.log, leave::leave),
+        Cli::Completions(shell) => told(
+            io::stdout().write_all(&cli::completions(*shell)),
+            "cannot print the completions",
+        ),
+        Cli::Manual(directory) => told(
+            cli::write_manual(directory),
+            &format!("cannot write the manual to {}", directory.display()),
+        ),
+    }
+}
+
+/// The exit status of something that needs no settings.
+fn told(outcome: io::Result<()>, what_failed: &str) -> ExitCode {
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{what_failed}: {error}");
+            ExitCode::FAILURE
+        }
     }
 }
 
@@ -79,7 +99,7 @@ fn examine(config: DoctorConfig) -> anyhow::Result<ExitCode> {
         json: config.json,
     };
     // Attaching XDP resets the rings of most NICs: an examination does not do that to a host.
-    let works = doctor::doctor(&options, |_| None, &mut std::io::stdout().lock())?;
+    let works = doctor::doctor(&options, |_| None, &mut io::stdout().lock())?;
     Ok(if works {
         ExitCode::SUCCESS
     } else {

@@ -1,12 +1,18 @@
 //! The flags and what they mean. Values are read by name, see [`super::typed`].
 
+use std::path::PathBuf;
+
 use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
+
+use crate::build::LONG_VERSION;
 
 #[derive(Parser)]
 #[command(
     name = "dt-agent",
     bin_name = "dt-agent",
     version,
+    long_version = LONG_VERSION,
     about = "Measures the network between the hosts of a cluster, in the kernel, all the time",
     long_about = LONG_ABOUT,
     after_help = ROOT_EXAMPLES,
@@ -32,6 +38,26 @@ pub(super) enum Task {
     Detach(DetachArgs),
     /// Tell a mesh by ZooKeeper that this node leaves it for good
     Leave(LeaveArgs),
+    /// Print what a shell needs to complete the commands and flags of this program
+    Completions(CompletionsArgs),
+    /// Write the manual pages of this program, one for each command
+    Manual(ManualArgs),
+}
+
+#[derive(Args)]
+#[command(after_help = COMPLETIONS_EXAMPLES)]
+pub(super) struct CompletionsArgs {
+    /// The shell
+    #[arg(value_enum)]
+    pub shell: Shell,
+}
+
+#[derive(Args)]
+#[command(after_help = MANUAL_EXAMPLES)]
+pub(super) struct ManualArgs {
+    /// The directory to write to, which is made if it is not there
+    #[arg(value_name = "DIR")]
+    pub directory: PathBuf,
 }
 
 #[derive(Args)]
@@ -556,3 +582,12 @@ Examples:
   dt-agent detach             this host's node
   dt-agent detach --node n1
   dt-agent detach --all";
+
+const COMPLETIONS_EXAMPLES: &str = "\
+Examples:
+  dt-agent completions bash > /usr/share/bash-completion/completions/dt-agent
+  dt-agent completions zsh > /usr/share/zsh/vendor-completions/_dt-agent";
+
+const MANUAL_EXAMPLES: &str = "\
+Examples:
+  dt-agent manual /usr/local/share/man/man1";

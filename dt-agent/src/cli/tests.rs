@@ -1,6 +1,6 @@
 //! Command lines and what they say.
 
-use clap::ArgAction;
+use clap::{ArgAction, Command};
 
 use super::*;
 
@@ -16,6 +16,57 @@ fn values(values: &[(&'static str, &[&str])]) -> Typed {
     typed
 }
 
+/// All but those that only say what the command line is.
+fn with_settings(root: &Command) -> impl Iterator<Item = &Command> {
+    root.get_subcommands()
+        .filter(|command| !["completions", "manual"].contains(&command.get_name()))
+}
+
+#[test]
+fn every_shell_gets_completions_of_every_command_and_flag() {
+    for shell in [
+        Shell::Bash,
+        Shell::Elvish,
+        Shell::Fish,
+        Shell::PowerShell,
+        Shell::Zsh,
+    ] {
+        let script = String::from_utf8(completions(shell)).expect("text");
+        for word in ["detach", "completions", "kafka-property", "allow-targets"] {
+            assert!(script.contains(word), "{shell}: no {word}");
+        }
+    }
+}
+
+#[test]
+fn each_command_has_a_page_with_its_variables() {
+    let directory = tempfile::tempdir().expect("a directory");
+    write_manual(&directory.path().join("man1")).expect("pages");
+    let page = |name: &str| {
+        std::fs::read_to_string(directory.path().join("man1").join(name)).expect("a page")
+    };
+    for command in Root::command().get_subcommands() {
+        assert!(page(&format!("dt-agent-{}.1", command.get_name())).contains(".SH OPTIONS"));
+    }
+    assert!(page("dt-agent.1").contains("dt\\-agent\\-run(1)"));
+    assert!(page("dt-agent-run.1").contains("DT_ALLOW_TARGETS"));
+    assert!(!page("dt-agent.1").contains("BPF object"));
+}
+
+#[test]
+fn the_long_version_says_what_was_built() {
+    let said = parsed("dt-agent --version")
+        .expect_err("it only says so")
+        .to_string();
+    for line in [
+        concat!("dt-agent ", env!("CARGO_PKG_VERSION")),
+        "commit ",
+        "BPF object ",
+    ] {
+        assert!(said.contains(line), "{said}");
+    }
+}
+
 #[test]
 fn the_command_line_is_well_formed() {
     help::annotated(Root::command()).debug_assert();
@@ -23,7 +74,8 @@ fn the_command_line_is_well_formed() {
 
 #[test]
 fn flags_and_settings_are_the_same() {
-    for command in Root::command().get_subcommands() {
+    let root = Root::command();
+    for command in with_settings(&root) {
         let settings = CommandSettings::of_command(command.get_name())
             .expect("settings")
             .settings;
@@ -61,7 +113,7 @@ fn flags_and_settings_are_the_same() {
 #[test]
 fn each_flag_has_a_sentence_and_a_variable_of_its_own() {
     let root = help::annotated(Root::command());
-    for command in root.get_subcommands() {
+    for command in with_settings(&root) {
         let mut variables = std::collections::BTreeSet::new();
         for arg in command.get_arguments() {
             let setting = CommandSettings::of_command(command.get_name())

@@ -14,6 +14,31 @@ fn the_commands_are_sound() {
 }
 
 #[test]
+fn every_shell_gets_completions_and_each_command_has_a_page() {
+    for shell in [
+        Shell::Bash,
+        Shell::Elvish,
+        Shell::Fish,
+        Shell::PowerShell,
+        Shell::Zsh,
+    ] {
+        let script = String::from_utf8(completions(shell)).expect("text");
+        for word in ["inspect", "completions", "kafka-property"] {
+            assert!(script.contains(word), "{shell}: no {word}");
+        }
+    }
+    let directory = tempfile::tempdir().expect("a directory");
+    write_manual(&directory.path().join("man1")).expect("pages");
+    let page = |name: &str| {
+        std::fs::read_to_string(directory.path().join("man1").join(name)).expect("a page")
+    };
+    for command in Cli::command().get_subcommands() {
+        assert!(page(&format!("dt-console-{}.1", command.get_name())).contains(".SH OPTIONS"));
+    }
+    assert!(page("dt-console-tail.1").contains("kafka"));
+}
+
+#[test]
 fn every_example_of_the_help_is_a_command() {
     for text in [
         help::ROOT,

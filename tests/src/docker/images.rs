@@ -147,7 +147,16 @@ impl Maker<'_> {
         let tag = tag("agent", &[base, &source_tree()?]);
         self.make(&tag, || {
             let build = self.build_image(base)?;
-            let args = [("DT_BUILD_IMAGE", &*build), ("DT_BASE_IMAGE", base)];
+            let commit = run(Command::new("git").arg("-C").arg(root()).args([
+                "rev-parse",
+                "--short=12",
+                "HEAD",
+            ]))?;
+            let args = [
+                ("DT_BUILD_IMAGE", &*build),
+                ("DT_BASE_IMAGE", base),
+                ("DT_COMMIT", commit.trim()),
+            ];
             self.build(&tag, &root(), &args)
         })
     }

@@ -61,6 +61,7 @@ impl GoTools {
         .current_dir(self.directory(workspace))
         .env("CGO_ENABLED", "0")
         .env("GOTOOLCHAIN", "local")
+        .env("GOCACHE", cache(workspace))
         .env_remove("GOFLAGS");
         let label = format!("go build {}", self.name);
         process::run_logged(
@@ -68,7 +69,15 @@ impl GoTools {
             &workspace.log(&format!("go-{}", self.name)),
             &mut go,
         )?;
-        Ok(fs::write(self.mark(workspace), self.wanted(workspace)?)?)
+        fs::write(self.mark(workspace), self.wanted(workspace)?)?;
+        if !ALL
+            .iter()
+            .any(|tools| matches!(tools.find(workspace), Ok(None)))
+        {
+            // They share much of what is in it, and nobody needs its gigabytes after the last.
+            fs::remove_dir_all(cache(workspace))?;
+        }
+        Ok(())
     }
 
     fn directory(&self, workspace: &Workspace) -> PathBuf {
@@ -90,6 +99,11 @@ impl GoTools {
             self.set.join(" ")
         ))
     }
+}
+
+/// What the compiler keeps between the builds: beside the programs and not in the user's home.
+fn cache(workspace: &Workspace) -> PathBuf {
+    workspace.target().join("go-cache")
 }
 
 fn name_of(package: &str) -> &str {
@@ -136,3 +150,5 @@ pub const PROMETHEUS: GoTools = GoTools {
     ],
     set: &[],
 };
+
+const ALL: [&GoTools; 4] = [&PROMETHEUS, &HELM, &COREDNS, &KUBERNETES];

@@ -16,6 +16,7 @@ use prometheus_client::registry::Registry;
 
 use super::process::ProcessCost;
 use super::{SourceState, Status, Telemetry};
+use crate::build;
 use crate::engine::ladder::Mode;
 use crate::engine::mesh::MemberState;
 use crate::engine::rollup::{NATIVE_SCHEMA, Native, Place, Totals, classic};
@@ -352,7 +353,11 @@ impl Writer<'_, '_> {
     }
 
     fn process(&mut self, cost: &ProcessCost) -> fmt::Result {
-        let build = [("version", env!("CARGO_PKG_VERSION"))];
+        let build = [
+            ("version", env!("CARGO_PKG_VERSION")),
+            ("commit", build::COMMIT),
+            ("bpf_object", build::BPF_OBJECT),
+        ];
         self.gauges("dt_build_info", "What runs here", [(build, 1.0)])?;
         let mut cpu = self.encoder.encode_descriptor(
             "process_cpu_seconds",
