@@ -25,6 +25,16 @@ pub fn trace_agent() -> Result<PathBuf> {
     path("DT_AGENT_TRACE_BIN")
 }
 
+/// The Debian package, `DT_PACKAGE`.
+pub fn package() -> Result<PathBuf> {
+    path("DT_PACKAGE")
+}
+
+/// One of a later version whose agent has the next ABI version, `DT_PACKAGE_NEXT`.
+pub fn next_package() -> Result<PathBuf> {
+    path("DT_PACKAGE_NEXT")
+}
+
 /// The object with the programs under test, `DT_BPF_OBJECT`.
 pub fn datapath_object() -> Result<PathBuf> {
     path("DT_BPF_OBJECT")
@@ -102,6 +112,8 @@ fn path(variable: &str) -> Result<PathBuf> {
 const ALL: &[&str] = &[
     "DT_AGENT_BIN",
     "DT_AGENT_NEXT_BIN",
+    "DT_PACKAGE",
+    "DT_PACKAGE_NEXT",
     "DT_BPF_OBJECT",
     "DT_LAB_OBJECT",
     "DT_TOOLS_DIR",

@@ -34,6 +34,7 @@ pub mod host;
 pub mod interrupt;
 pub mod kube;
 pub mod lab;
+pub mod machine;
 pub mod netns;
 pub mod object;
 mod owner;

@@ -199,7 +199,8 @@ fn collect(built: &Path, place: PathBuf) -> Result<PathBuf> {
     Ok(place)
 }
 
-fn describe(file: &Path) -> Result<String> {
+/// Size, start of the hash and path, for people.
+pub fn describe(file: &Path) -> Result<String> {
     let bytes = fs::metadata(file)?.len();
     let sum = process::capture(Command::new("sha256sum").arg(file))?;
     let hash = sum.get(..16).context("sha256sum printed no hash")?;

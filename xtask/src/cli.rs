@@ -5,7 +5,7 @@ use clap::{Parser, Subcommand};
 
 use crate::setup::Group;
 use crate::workspace::{self, Workspace};
-use crate::{bench, build, check, demo, load, schema, setup, test};
+use crate::{bench, build, check, demo, load, package, schema, setup, test};
 
 #[derive(Parser)]
 #[command(
@@ -38,6 +38,10 @@ enum Task {
         #[arg(long)]
         trace: bool,
     },
+    /// Set up, build, and make the Debian package: target/package/distributed-trace_VERSION_ARCHITECTURE.deb
+    ///
+    /// Agent with a systemd unit, console, manual pages, completions. The same commit makes the same bytes.
+    Package(package::Options),
     /// Set up, build, and watch hosts on this machine probe each other; needs root
     ///
     /// The hosts are network namespaces, each with a real agent. Ends with status 0 only if every pair was measured in the
@@ -78,6 +82,7 @@ pub fn run() -> Result<()> {
         Task::Setup { group } => setup::run(&workspace, group),
         Task::Build { trace: true } => build::run_trace(&workspace).map(drop),
         Task::Build { trace: false } => build::run(&workspace).map(drop),
+        Task::Package(options) => package::run(&workspace, &options),
         Task::Demo(options) => {
             workspace::require_root("demo")?;
             demo::run(&workspace, &options)

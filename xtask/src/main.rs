@@ -12,6 +12,7 @@ mod cli;
 mod clock;
 mod demo;
 mod load;
+mod package;
 mod process;
 mod schema;
 mod setup;

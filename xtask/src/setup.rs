@@ -34,6 +34,7 @@ pub enum Group {
     DemoFull,
     Test,
     Bench,
+    Package,
 }
 
 /// Provides everything `group` needs, and says of each step what it found or did and how long that took.
@@ -147,6 +148,7 @@ const ALL: &[Group] = &[
     Group::DemoFull,
     Group::Test,
     Group::Bench,
+    Group::Package,
 ];
 /// Needed where hosts are made of network namespaces.
 const LAB: &[Group] = &[Group::Demo, Group::DemoFull, Group::Test, Group::Bench];
@@ -177,6 +179,10 @@ const NEEDS: &[Need] = &[
             "zlib1g-dev",
         ]),
         groups: ALL,
+    },
+    Need {
+        what: What::Packages(&["binutils", "dpkg-dev", "gzip"]),
+        groups: &[Group::Test, Group::Package],
     },
     Need {
         what: What::Packages(servers::PACKAGES),

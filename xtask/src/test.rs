@@ -1,8 +1,9 @@
-//! `cargo xtask test`: set up, build, then every test there is, and one line with the totals.
+//! `cargo xtask test`: set up, build, then every test there is, what took how long, and one line with the totals.
 //!
 //! Three runs of `cargo test`: what needs only a host, the BPF crate's plain functions, and what needs a kernel. All three
 //! run whatever the earlier ones said.
 
+mod stages;
 mod totals;
 
 use std::env;
@@ -10,7 +11,7 @@ use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::CommandExt;
 use std::panic;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
@@ -21,27 +22,32 @@ use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
 use crate::build::{self, Built};
+use crate::clock::Stopwatch;
+use crate::package;
 use crate::setup::{self, Group};
 use crate::workspace::Workspace;
+use stages::Stages;
 use totals::Totals;
 
 /// Runs the tests whose name contains `filter`, or all of them.
 pub fn run(workspace: &Workspace, filter: Option<&str>) -> Result<()> {
+    let mut seen = Seen::default();
+    let watch = Stopwatch::start();
     setup::run(workspace, Group::Test)?;
-    let next_agent = build::run_next(workspace)?;
-    let trace_agent = build::run_trace(workspace)?;
-    let built = build::run(workspace)?;
+    seen.stages.add("set-up", watch.elapsed());
+    let watch = Stopwatch::start();
+    let environment = build_all(workspace)?;
+    seen.stages.add("builds", watch.elapsed());
     // From here on Ctrl-C ends the tests and not this program, which then clears away what they left.
     let run = Run {
         workspace,
         filter,
-        environment: environment(workspace, &built, next_agent, trace_agent),
+        environment,
         interrupt: Interrupt::catch()?,
     };
-    let mut totals = Totals::default();
     let mut failed = Vec::new();
     for suite in SUITES {
-        let passed = run.suite(suite, &mut totals);
+        let passed = run.suite(suite, &mut seen);
         if !passed.with_context(|| format!("the {} tests", suite.name))? {
             failed.push(suite.name);
         }
@@ -50,7 +56,8 @@ pub fn run(workspace: &Workspace, filter: Option<&str>) -> Result<()> {
         }
     }
     dt_tests::sweep()?;
-    println!("{totals}");
+    let Seen { totals, stages } = seen;
+    println!("{stages}\n{totals}");
     if run.interrupt.arrived() {
         bail!("interrupted");
     }
@@ -66,6 +73,48 @@ pub fn run(workspace: &Workspace, filter: Option<&str>) -> Result<()> {
     Ok(())
 }
 
+/// All that tests run, and where they find it.
+fn build_all(workspace: &Workspace) -> Result<Vec<(&'static str, OsString)>> {
+    let next_agent = build::run_next(workspace)?;
+    let trace_agent = build::run_trace(workspace)?;
+    let built = build::run(workspace)?;
+    let packages = packages(workspace, &built, &next_agent)?;
+    Ok(environment(
+        workspace,
+        &built,
+        next_agent,
+        trace_agent,
+        packages,
+    ))
+}
+
+/// What a run has shown so far.
+#[derive(Default)]
+struct Seen {
+    totals: Totals,
+    stages: Stages,
+}
+
+impl Seen {
+    fn count_line(&mut self, line: &str) {
+        self.totals.count_line(line);
+        self.stages.count_line(line);
+    }
+}
+
+/// The Debian package, and one of a later version whose agent has the next ABI.
+fn packages(workspace: &Workspace, built: &Built, next_agent: &Path) -> Result<[PathBuf; 2]> {
+    let version = env!("CARGO_PKG_VERSION");
+    let of = |agent| package::Programs {
+        agent,
+        console: &built.console,
+    };
+    Ok([
+        package::make(workspace, &of(&built.agent), version)?,
+        package::make(workspace, &of(next_agent), &format!("{version}+next"))?,
+    ])
+}
+
 /// What all suites of one run share.
 struct Run<'a> {
     workspace: &'a Workspace,
@@ -76,7 +125,7 @@ struct Run<'a> {
 
 impl Run<'_> {
     /// Whether all tests of the suite passed.
-    fn suite(&self, suite: &Suite, totals: &mut Totals) -> Result<bool> {
+    fn suite(&self, suite: &Suite, seen: &mut Seen) -> Result<bool> {
         let mut cargo = self.workspace.cargo();
         cargo
             .args(["test", "--locked", "--no-fail-fast"])
@@ -85,7 +134,13 @@ impl Run<'_> {
             .arg("--")
             .args(suite.options)
             .envs(self.environment.iter().map(|(name, value)| (name, value)));
-        run_counted(&mut cargo, totals, &self.interrupt)
+        let (watch, before) = (Stopwatch::start(), seen.stages.total());
+        let passed = run_counted(&mut cargo, seen, &self.interrupt)?;
+        let tests = seen.stages.total() - before;
+        let name = format!("cargo around the {} tests", suite.name);
+        seen.stages
+            .add(&name, watch.elapsed().saturating_sub(tests));
+        Ok(passed)
     }
 }
 
@@ -96,46 +151,46 @@ struct Suite {
 }
 
 /// Runs `command` with its output passed on line by line and counted on the way.
-fn run_counted(command: &mut Command, totals: &mut Totals, interrupt: &Interrupt) -> Result<bool> {
+fn run_counted(command: &mut Command, seen: &mut Seen, interrupt: &Interrupt) -> Result<bool> {
+    // One pipe for both, so that results stand behind the name of the program that they are of.
+    let (output, input) = std::io::pipe()?;
     let mut child = command
         .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
+        .stdout(input.try_clone()?)
+        .stderr(input)
         // Its own group, so that cargo and the test that it runs are ended together.
         .process_group(0)
         .spawn()?;
+    // The command holds the writing ends, which are to be closed when its children have ended.
+    command.stdout(Stdio::null()).stderr(Stdio::null());
     let group = Pid::from_raw(child.id() as i32);
-    let stdout = child.stdout.take().context("stdout is piped")?;
-    let stderr = child.stderr.take().context("stderr is piped")?;
-    let talk = thread::spawn(move || pass_on(BufReader::new(stderr), std::io::stderr()));
-    let results = thread::spawn(move || pass_on(BufReader::new(stdout), std::io::stdout()));
-    let status = loop {
-        if let Some(status) = child.try_wait()? {
-            break status;
-        }
-        if interrupt.arrived() {
-            // Not reaped yet, so the group is still the child's.
-            killpg(group, Signal::SIGTERM)?;
-        }
-        thread::sleep(Duration::from_millis(50));
-    };
-    for reader in [results, talk] {
-        *totals += reader
+    thread::scope(|scope| {
+        let reader = scope.spawn(|| pass_on(BufReader::new(output), std::io::stdout(), seen));
+        let status = loop {
+            if let Some(status) = child.try_wait()? {
+                break status;
+            }
+            if interrupt.arrived() {
+                // Not reaped yet, so the group is still the child's.
+                killpg(group, Signal::SIGTERM)?;
+            }
+            thread::sleep(Duration::from_millis(50));
+        };
+        reader
             .join()
             .unwrap_or_else(|panic| panic::resume_unwind(panic))?;
-    }
-    Ok(status.success())
+        Ok(status.success())
+    })
 }
 
-fn pass_on(from: impl BufRead, mut to: impl Write) -> Result<Totals> {
-    let mut totals = Totals::default();
+fn pass_on(from: impl BufRead, mut to: impl Write, seen: &mut Seen) -> Result<()> {
     for line in from.split(b'\n') {
         let mut line = line?;
-        totals.count_line(&String::from_utf8_lossy(&line));
+        seen.count_line(&String::from_utf8_lossy(&line));
         line.push(b'\n');
         to.write_all(&line)?;
     }
-    Ok(totals)
+    Ok(())
 }
 
 fn environment(
@@ -143,11 +198,14 @@ fn environment(
     built: &Built,
     next_agent: PathBuf,
     trace_agent: PathBuf,
+    [package, next_package]: [PathBuf; 2],
 ) -> Vec<(&'static str, OsString)> {
     let mut environment = vec![
         ("DT_AGENT_BIN", built.agent.clone().into()),
         ("DT_AGENT_NEXT_BIN", next_agent.into()),
         ("DT_AGENT_TRACE_BIN", trace_agent.into()),
+        ("DT_PACKAGE", package.into()),
+        ("DT_PACKAGE_NEXT", next_package.into()),
         ("DT_CONSOLE_BIN", built.console.clone().into()),
         ("DT_BPF_OBJECT", built.datapath_object.clone().into()),
         ("DT_LAB_OBJECT", built.lab_object.clone().into()),

@@ -57,8 +57,15 @@ impl Images {
     pub fn archives(&self, lab: &Lab, version: &str) -> Result<Vec<PathBuf>> {
         let engine = Engine::for_builds(lab)?;
         let agent = format!("distributed-trace:{version}");
+        let next = format!("{agent}-next");
+        Maker {
+            engine: &engine,
+            lab,
+        }
+        .next_agent(&self.agent, &next)?;
         let named = [
             (&self.agent, agent.as_str(), "agent.tar"),
+            (&next, next.as_str(), "agent-next.tar"),
             (&self.zookeeper, "zookeeper:3.9.4", "zookeeper.tar"),
             (&self.kafka, "apache/kafka:4.1.1", "kafka.tar"),
         ];
@@ -67,6 +74,8 @@ impl Images {
             let path = lab.dir().join(file);
             run(&mut engine.docker(&["tag", image, name]))?;
             run(engine.docker(&["save", name, "--output"]).arg(&path))?;
+            let size = run(&mut engine.docker(&["image", "inspect", "--format={{.Size}}", name]))?;
+            println!("image {name}: {:.1} MB", size.trim().parse::<f64>()? / 1e6);
             run(&mut engine.docker(&["rmi", name]))?;
             archives.push(path);
         }
@@ -159,6 +168,20 @@ impl Maker<'_> {
             ];
             self.build(&tag, &root(), &args)
         })
+    }
+
+    /// The same image with the agent of the next ABI version in it.
+    fn next_agent(&self, agent: &str, tag: &str) -> Result<()> {
+        let context = self.lab.dir().join("next-agent-image");
+        fs::create_dir_all(&context)?;
+        run(Command::new("strip")
+            .arg("-o")
+            .args([context.join("dt-agent"), given::next_agent()?]))?;
+        fs::write(
+            context.join("Dockerfile"),
+            format!("FROM {agent}\nCOPY dt-agent /usr/local/bin/dt-agent\n"),
+        )?;
+        self.build(tag, &context, &[])
     }
 
     fn build_image(&self, base: &str) -> Result<String> {

@@ -1,7 +1,6 @@
 //! The sums over all `test result:` lines.
 
 use std::fmt;
-use std::ops::AddAssign;
 
 /// How many tests ended how. `Display` is the closing line of a test run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -37,15 +36,6 @@ impl Totals {
                 _ => {}
             }
         }
-    }
-}
-
-impl AddAssign for Totals {
-    fn add_assign(&mut self, other: Self) {
-        self.reported_passed += other.reported_passed;
-        self.failed += other.failed;
-        self.skipped += other.skipped;
-        self.skipped_themselves += other.skipped_themselves;
     }
 }
 

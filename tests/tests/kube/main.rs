@@ -1,5 +1,9 @@
 //! The charts, on a real Kubernetes of three nodes.
 
+mod absence;
+mod rights;
+mod upgrade;
+
 use std::collections::BTreeSet;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -40,6 +44,7 @@ impl Mesh<'_> {
     fn check(&self) -> Result<()> {
         self.label_nodes()?;
         self.server_takes_what_is_rendered()?;
+        self.keep_servers_off_the_last_node()?;
         self.install("privileged")?;
         println!(
             "{}",
@@ -48,12 +53,26 @@ impl Mesh<'_> {
         );
         self.all_pairs_are_measured()?;
         self.metrics_are_served()?;
+        self.pods_cost()?;
         self.restart_loses_nothing()?;
+        self.other_abi_and_back_lose_nothing()?;
+        self.dead_node_is_failed_in_time()?;
         self.uninstall()?;
         self.install("capabilities")?;
         self.all_pairs_are_measured()?;
         self.restart_loses_nothing()?;
+        self.each_capability_is_necessary()?;
         self.uninstall()
+    }
+
+    /// So that it can fail alone; the agents run everywhere.
+    fn keep_servers_off_the_last_node(&self) -> Result<()> {
+        self.cluster.kubectl(&["cordon", self.last_node()])?;
+        Ok(())
+    }
+
+    fn last_node(&self) -> &str {
+        self.cluster.nodes().last().map_or("", String::as_str)
     }
 
     /// One zone of two nodes and one of one, and a rack for each.
@@ -184,37 +203,6 @@ impl Mesh<'_> {
         Ok(())
     }
 
-    /// A rolling update; the programs that stay answer meanwhile.
-    fn restart_loses_nothing(&self) -> Result<()> {
-        self.cluster
-            .kubectl(&["rollout", "restart", "daemonset/distributed-trace-agent"])?;
-        let status = [
-            "rollout",
-            "status",
-            "daemonset/distributed-trace-agent",
-            "--timeout=3m",
-        ];
-        println!("{}", self.cluster.kubectl(&status)?);
-        let sent = |picture: &Value| picture["total"]["sent"].as_u64();
-        let before = sent(&self.picture("all")?).context("probes sent")?;
-        let after = wait::until("windows of after the update", LIMIT, || {
-            let Ok(picture) = self.picture("all") else {
-                return Ok(None);
-            };
-            Ok((sent(&picture) > Some(before + 300)).then_some(picture))
-        })?;
-        ensure!(
-            after["total"]["lost"] == 0,
-            "a rolling update lost probes: {after}"
-        );
-        let total = &after["total"];
-        println!(
-            "after a rolling update: {} sent, {} received, 0 lost",
-            total["sent"], total["received"]
-        );
-        Ok(())
-    }
-
     fn uninstall(&self) -> Result<()> {
         self.cluster
             .helm(&["uninstall", "distributed-trace", "--wait", "--timeout=2m"])?;
@@ -261,6 +249,66 @@ impl Mesh<'_> {
         Ok(())
     }
 
+    /// What a user would ask first: how soon, and how much of the machine.
+    fn pods_cost(&self) -> Result<()> {
+        let selector = "--selector=app.kubernetes.io/component=agent";
+        let pods: Value = serde_json::from_str(
+            &self
+                .cluster
+                .kubectl(&["get", "pods", selector, "-o", "json"])?,
+        )?;
+        let windows = self.windows()?;
+        for pod in pods["items"].as_array().into_iter().flatten() {
+            let node = pod["spec"]["nodeName"]
+                .as_str()
+                .context("a Pod has a node")?;
+            let started = &pod["status"]["containerStatuses"][0]["state"]["running"]["startedAt"];
+            let started = started.as_str().context("it runs")?;
+            let first = windows.iter().filter(|window| window.source == node);
+            let first = first
+                .filter(|window| window.received > 0)
+                .map(|window| window.start_ns);
+            let first = first.min().context("it measured")? / 1_000_000;
+            let date = std::process::Command::new("date")
+                .args(["--date", started, "+%s%3N"])
+                .output()?;
+            let began: u64 = String::from_utf8(date.stdout)?.trim().parse()?;
+            let metrics = self.get(node, "/metrics")?;
+            let of = |name: &str| {
+                metrics
+                    .lines()
+                    .find_map(|line| line.strip_prefix(name)?.trim().parse::<f64>().ok())
+            };
+            let memory = of("process_resident_memory_bytes ").context("memory")? / 1e6;
+            let cpu = of("process_cpu_seconds_total ").context("CPU time")?;
+            let start = of("process_start_time_seconds ").context("start")?;
+            let lived = wait::unix_now_ns()? as f64 / 1e9 - start;
+            println!(
+                "{node}: container start to the first window with a round trip {} ms (starts are told in whole seconds), {memory:.1} MB, {:.2} % of a CPU since its start",
+                first.saturating_sub(began),
+                cpu / lived * 100.0
+            );
+        }
+        Ok(())
+    }
+
+    /// All windows on the topic, as the console reads them.
+    fn windows(&self) -> Result<Vec<Window>> {
+        let console = [
+            "exec",
+            "deploy/distributed-trace-console",
+            "--",
+            "dt-console",
+        ];
+        let words = [
+            &console[..],
+            &["tail", "--json", "--since", "start", "--once"],
+        ]
+        .concat();
+        let said = self.cluster.kubectl(&words)?;
+        said.lines().map(Window::read).collect()
+    }
+
     fn get(&self, node: &str, path: &str) -> Result<String> {
         let address = format!("{}:9862", self.cluster.address(node));
         let request = format!("GET {path} HTTP/1.0\r\nHost: agent\r\n\r\n");
@@ -293,6 +341,41 @@ impl Mesh<'_> {
                 said.unwrap_or_else(|error| error.to_string())
             );
         }
+    }
+}
+
+/// Of one pair, as far as it matters here.
+struct Window {
+    source: String,
+    /// Of the agent that measured it.
+    start: String,
+    peer: String,
+    start_ns: u64,
+    end_ns: u64,
+    sent: u64,
+    received: u64,
+    lost: u64,
+}
+
+impl Window {
+    fn read(line: &str) -> Result<Self> {
+        let row: Value = serde_json::from_str(line)?;
+        let text = |key: &str| row[key].as_str().map(str::to_owned);
+        let number = |key: &str| {
+            row[key]
+                .as_u64()
+                .with_context(|| format!("no {key} in {line}"))
+        };
+        Ok(Self {
+            source: text("source").context("source")?,
+            start: text("start_id").context("start_id")?,
+            peer: text("peer").context("peer")?,
+            start_ns: number("start_unix_ns")?,
+            end_ns: number("end_unix_ns")?,
+            sent: number("sent")?,
+            received: number("received")?,
+            lost: number("lost_forward")? + number("lost_return")? + number("lost_unknown")?,
+        })
     }
 }
 

@@ -1,0 +1,81 @@
+//! A node that goes without a word.
+
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use dt_tests::{docker, wait};
+use serde_json::Value;
+
+use super::{LIMIT, Mesh};
+
+impl Mesh<'_> {
+    /// Its agent is killed and its wire is cut, as if it had lost its power: the others know it from ZooKeeper, and the topic
+    /// says so.
+    pub(super) fn dead_node_is_failed_in_time(&self) -> Result<()> {
+        let node = self.last_node();
+        let port = format!("to-{node}");
+        let wire = |state| {
+            self.lab
+                .host("kube")
+                .run(&["ip", "link", "set", &port, state])
+        };
+        let agent = self.agent_of(node)?;
+        wire("down")?;
+        self.lab.host(node).run(&["kill", "-KILL", &agent])?;
+        let began = wait::unix_now_ns()?;
+        let outcome = wait::until("failed node on the topic", SESSION + BEYOND, || {
+            let Ok(picture) = self.picture("all") else {
+                return Ok(None);
+            };
+            Ok((state_of(&picture, node) == Some("failed")).then_some(()))
+        });
+        let took = wait::unix_now_ns()?.saturating_sub(began) / 1_000_000;
+        wire("up")?;
+        outcome?;
+        println!("{node} killed: shown as failed after {took} ms");
+        wait::until("the node is back", RETURN, || {
+            let Ok(picture) = self.picture("10s") else {
+                return Ok(None);
+            };
+            Ok((state_of(&picture, node) == Some("alive")).then_some(()))
+        })?;
+        self.cluster.until(
+            "the node",
+            &[
+                "wait",
+                "--for=condition=Ready",
+                "--timeout=1s",
+                &format!("node/{node}"),
+            ],
+        )
+    }
+
+    /// The agent among the processes in the node's network.
+    fn agent_of(&self, node: &str) -> Result<String> {
+        let pids = docker::run(Command::new("ip").args([
+            "netns",
+            "pids",
+            self.lab.host(node).namespace(),
+        ]))?;
+        let is_agent = |pid: &&str| {
+            std::fs::read_to_string(format!("/proc/{pid}/comm"))
+                .is_ok_and(|name| name.trim() == "dt-agent")
+        };
+        let pid = pids.split_whitespace().find(is_agent);
+        Ok(pid.context("no agent runs there")?.to_owned())
+    }
+}
+
+fn state_of<'a>(picture: &'a Value, node: &str) -> Option<&'a str> {
+    let groups = picture["groups"].as_array()?;
+    let group = groups.iter().find(|group| group["name"] == node)?;
+    group["state"].as_str()
+}
+
+/// As the agents have it unless told otherwise.
+const SESSION: Duration = Duration::from_secs(10);
+/// What the others may take to hear of it and to write it.
+const BEYOND: Duration = Duration::from_secs(5);
+/// Kubernetes starts it anew after a while.
+const RETURN: Duration = LIMIT.saturating_mul(2);
