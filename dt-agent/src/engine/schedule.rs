@@ -10,6 +10,7 @@
 
 mod pacing;
 
+use std::collections::VecDeque;
 use std::num::NonZeroU32;
 
 use dt_common::time::MonoNanos;
@@ -31,6 +32,10 @@ pub struct Schedule {
     burst: Burst,
     /// Scratch of [`Self::handle_timeout`], kept for its memory.
     expired: Vec<u16>,
+    /// Those whose time has come and for which there was no room yet, the longest first.
+    waiting: VecDeque<Slot>,
+    /// When they are to be looked at again.
+    tick_after_last: u64,
 }
 
 /// How a [`Schedule`] rounds and bounds.
@@ -73,6 +78,8 @@ struct Entry {
     /// Greatest number of probes of one wake-up.
     burst: NonZeroU32,
     next_port: u16,
+    /// It is in the queue and not in the wheel.
+    is_waiting: bool,
 }
 
 impl Schedule {
@@ -80,6 +87,9 @@ impl Schedule {
     pub const MIN_RATE: f64 = 0.001;
     /// Fastest rate, probes per second.
     pub const MAX_RATE: f64 = 20_000.0;
+    /// Fastest sum over all peers, probes per second. What is asked for beyond it is not made up, and told as skipped: no
+    /// setting, and no mistake in one, makes a flood of probes.
+    pub const MAX_TOTAL_RATE: u64 = 100_000;
 
     /// An empty schedule.
     #[must_use]
@@ -96,6 +106,8 @@ impl Schedule {
             entries: Vec::new(),
             burst: Burst::new(settings.catch_up_ns),
             expired: Vec::new(),
+            waiting: VecDeque::new(),
+            tick_after_last: 0,
         }
     }
 
@@ -110,6 +122,7 @@ impl Schedule {
             burst: NonZeroU32::new(grid.count_in(self.settings.catch_up_ns))
                 .unwrap_or(NonZeroU32::MIN),
             next_port: self.random.below(u64::from(self.settings.source_ports)) as u16,
+            is_waiting: false,
         };
         self.burst.add(grid);
         let index = usize::from(peer.0);
@@ -131,14 +144,18 @@ impl Schedule {
             return false;
         };
         self.burst.remove(entry.grid);
-        self.wheel.remove(peer.0);
+        if entry.is_waiting {
+            self.waiting.retain(|one| *one != peer);
+        } else {
+            self.wheel.remove(peer.0);
+        }
         true
     }
 
     /// Number of peers.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.wheel.len()
+        self.wheel.len() + self.waiting.len()
     }
 
     /// Whether nobody is probed.
@@ -150,32 +167,41 @@ impl Schedule {
     /// When to call [`Self::handle_timeout`] next; none while nobody is probed.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<MonoNanos> {
-        self.wheel
-            .next_tick()
-            .map(|tick| MonoNanos(tick.saturating_mul(self.settings.tick_ns)))
+        let soon = (!self.waiting.is_empty()).then_some(self.tick_after_last);
+        let next = self.wheel.next_tick().into_iter().chain(soon).min();
+        next.map(|tick| MonoNanos(tick.saturating_mul(self.settings.tick_ns)))
     }
 
     /// Appends what is due by now.
     pub fn handle_timeout(&mut self, now: MonoNanos, due: &mut Vec<Due>) {
         let mut expired = std::mem::take(&mut self.expired);
         let tick = now.0 / self.settings.tick_ns;
+        self.tick_after_last = tick + 1;
         self.wheel.advance(tick, &mut expired);
         self.burst.refill(now);
-        for peer in expired.drain(..) {
-            if let Some(one) = self.expire(Slot(peer), now) {
-                due.push(one);
+        // Not now, but soon: after a long stall, or where more is asked for than may be, the peers follow each other instead of
+        // going out all at once, each when those that waited before it are gone.
+        for peer in expired.drain(..).map(Slot) {
+            if let Some(entry) = self
+                .entries
+                .get_mut(usize::from(peer.0))
+                .and_then(Option::as_mut)
+            {
+                entry.is_waiting = true;
+                self.waiting.push_back(peer);
             }
         }
         self.expired = expired;
+        while self.burst.has_room()
+            && let Some(peer) = self.waiting.pop_front()
+        {
+            due.extend(self.expire(peer, now));
+        }
     }
 
     fn expire(&mut self, peer: Slot, now: MonoNanos) -> Option<Due> {
         let entry = self.entries.get_mut(usize::from(peer.0))?.as_mut()?;
-        if !self.burst.has_room() {
-            // Not now, but soon: after a long stall the peers follow each other instead of going out all at once.
-            self.wheel.insert(peer.0, now.0 / self.settings.tick_ns + 1);
-            return None;
-        }
+        entry.is_waiting = false;
         let asked = entry.grid.take_due(now);
         let count = asked.min(u64::from(entry.burst.get())) as u32;
         let first_port = entry.next_port;

@@ -27,6 +27,7 @@ use crate::app::station::{self, Ground, StationSettings};
 use crate::config::{Detail, Reloaded, RunConfig};
 use crate::engine::ladder::{Mode, ModeRequest};
 use crate::engine::mesh::{Mesh, MeshSettings, Peer, PeerChange, Slot};
+use crate::engine::schedule::Schedule;
 use crate::engine::sender::Sender;
 use crate::ports::{Discovered, PublishError, Publisher};
 
@@ -37,6 +38,8 @@ pub(super) struct Agent {
     mesh: Mesh,
     told: Choice,
     places: Places,
+    /// More probes are asked for than an agent may send.
+    asks_too_much: bool,
     /// The last peer without a route that was looked for.
     homeless_after: Option<Slot>,
     node: Option<Node>,
@@ -128,6 +131,7 @@ impl Agent {
             mesh,
             told: Choice::All,
             places: Places::new(),
+            asks_too_much: false,
             homeless_after: None,
             node,
             net: Net::open()?,
@@ -206,6 +210,7 @@ impl Agent {
         let rate = self.config.rate;
         if taken.contains(&"rate") {
             self.prober.tell(Order::Rate { rate });
+            self.warn_of_too_many_probes();
         }
         self.admit()
     }
@@ -241,7 +246,24 @@ impl Agent {
                 PeerChange::Join { slot, peer } => self.place(slot, peer)?,
             }
         }
+        self.warn_of_too_many_probes();
         self.settle_peers()
+    }
+
+    /// Says it once, until it was right again.
+    fn warn_of_too_many_probes(&mut self) {
+        let asked = self.config.rate * self.places.len() as f64;
+        let is_too_much = asked > Schedule::MAX_TOTAL_RATE as f64;
+        if is_too_much && !self.asks_too_much {
+            let (peers, limit) = (self.places.len(), Schedule::MAX_TOTAL_RATE);
+            tracing::warn!(
+                rate = self.config.rate,
+                peers,
+                limit,
+                "More probes per second are asked for than an agent sends. The rest is told as not sent; lower the rate."
+            );
+        }
+        self.asks_too_much = is_too_much;
     }
 
     /// Lets the members be answered, and nobody else but the configured prefixes.

@@ -66,15 +66,16 @@ impl Grid {
 /// A bucket of probes that all peers share.
 ///
 /// It is so large that it is never felt while wake-ups come in time. After a stall, of this host or of the machine
-/// below it, it lets the peers go at twice their usual rate instead of all at once.
+/// below it, it lets the peers go at twice their usual rate instead of all at once. And whatever is asked for, it gives no
+/// more than [`Schedule::MAX_TOTAL_RATE`](super::Schedule::MAX_TOTAL_RATE).
 #[derive(Debug)]
 pub(super) struct Burst {
     /// What a late wake-up may make up, ns of the sum of all rates.
     catch_up_ns: u64,
     /// Sum of all rates, in probes per [`RATE_SPAN_NS`].
     rate: u64,
-    /// What may be sent now, in probes divided by [`RATE_SPAN_NS`].
-    tokens: u64,
+    /// What may be sent now, in probes divided by [`RATE_SPAN_NS`]; below zero what one peer took too much.
+    tokens: i64,
     refilled: MonoNanos,
 }
 
@@ -104,23 +105,30 @@ impl Burst {
         let earned = self
             .rate
             .saturating_mul(2)
+            .min(MAX_RATE)
             .saturating_mul(now.since(self.refilled));
         let room = self
             .rate
+            .min(MAX_RATE)
             .saturating_mul(self.catch_up_ns)
             .max(LEAST_BURST * RATE_SPAN_NS);
-        self.tokens = self.tokens.saturating_add(earned).min(room);
+        self.tokens = self
+            .tokens
+            .saturating_add_unsigned(earned)
+            .min(room.cast_signed());
         self.refilled = now;
     }
 
     /// Whether another probe may be sent now.
     pub fn has_room(&self) -> bool {
-        self.tokens >= RATE_SPAN_NS
+        self.tokens >= RATE_SPAN_NS.cast_signed()
     }
 
-    /// Takes what was sent; the last peer of a wake-up may take more than there is.
+    /// Takes what was sent; the last peer of a wake-up may take more than there is, and the next ones wait for that.
     pub fn spend(&mut self, probes: u32) {
-        self.tokens = self.tokens.saturating_sub(u64::from(probes) * RATE_SPAN_NS);
+        self.tokens = self
+            .tokens
+            .saturating_sub_unsigned(u64::from(probes) * RATE_SPAN_NS);
     }
 }
 
@@ -143,6 +151,8 @@ const fn fixed(ns: u64, fraction: u32) -> u128 {
 const FRACTIONS_PER_NANO: f64 = 4_294_967_296.0;
 /// A thousand seconds: the slowest rate is a whole number of probes in it, so a sum of rates loses nothing.
 const RATE_SPAN_NS: u64 = 1_000 * NANOS_PER_SEC;
+/// [`Schedule::MAX_TOTAL_RATE`](super::Schedule::MAX_TOTAL_RATE) in that unit.
+const MAX_RATE: u64 = super::Schedule::MAX_TOTAL_RATE * (RATE_SPAN_NS / NANOS_PER_SEC);
 /// A small mesh may always send to all of its peers at once.
 const LEAST_BURST: u64 = 64;
 /// The longest sleep of the thread that probes, too.
@@ -203,10 +213,12 @@ mod tests {
     fn a_bucket_is_full_again_after_its_rate_went_and_came() {
         let mut burst = Burst::new(20_000_000);
         burst.add(grid(1.0));
-        burst.refill(MonoNanos(10 * SECOND));
-        burst.spend(64);
+        burst.refill(MonoNanos(100 * SECOND));
+        burst.spend(65);
         assert!(!burst.has_room());
-        burst.refill(MonoNanos(10 * SECOND + SECOND / 2));
+        burst.refill(MonoNanos(100 * SECOND + SECOND / 2));
+        assert!(!burst.has_room(), "one too much is owed");
+        burst.refill(MonoNanos(102 * SECOND));
         assert!(burst.has_room(), "twice the rate is earned");
         burst.remove(grid(1.0));
         assert_eq!(burst.rate, 0);

@@ -296,6 +296,30 @@ fn source_ports_take_turns() {
 }
 
 #[test]
+fn no_setting_makes_an_agent_send_more_than_its_limit_and_all_peers_share_it() {
+    let seconds = 3;
+    // Ten times the limit.
+    let mut simulation = Simulation::new(&[1_000.0; 1_000]);
+    simulation.run(seconds * SECOND);
+    let limit = Schedule::MAX_TOTAL_RATE * seconds;
+    let total = simulation.total();
+    // At most what a late wake-up may make up is added to it.
+    assert!(
+        total <= limit + limit / 100 && total > limit * 9 / 10,
+        "{total}"
+    );
+    let skipped: u64 = simulation.sums.values().map(|sum| sum.skipped).sum();
+    assert!(skipped > 8 * limit, "what is not sent is told: {skipped}");
+    assert_eq!(simulation.sums.len(), 1_000);
+    let shares = simulation.sums.values().map(|sum| sum.sent);
+    let (least, most) = (shares.clone().min(), shares.max());
+    assert!(
+        most <= least.map(|least| 2 * least),
+        "{least:?} to {most:?}"
+    );
+}
+
+#[test]
 fn a_rate_out_of_bounds_is_brought_within() {
     for (rate, wanted) in [
         (f64::NAN, 0.001),
