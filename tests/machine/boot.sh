@@ -35,6 +35,6 @@ done
 mount -t tmpfs -o mode=0755 tmpfs "$root/run"
 mount -t tmpfs tmpfs "$root/tmp"
 basename "$dir" > "$root/etc/hostname"
-# Not the same on two machines.
-rm -f "$root/etc/machine-id"
+# With none systemd would take this for the first boot of an image, and ask.
+tr -d - < /proc/sys/kernel/random/uuid > "$root/etc/machine-id"
 exec env -i container=lab PATH=/usr/sbin:/usr/bin:/sbin:/bin unshare --root="$root" --wd=/ /lib/systemd/systemd --show-status=0

@@ -52,7 +52,8 @@ fn check(lab: &Lab, machines: &[Machine<'_>; 2]) -> Result<()> {
 fn install(machine: &Machine<'_>) -> Result<()> {
     let said = put(machine, Version::This)?;
     for words in [
-        "mode possible",
+        "all that are needed",
+        "to-n",
         "systemctl enable --now dt-agent",
         "peers.toml",
     ] {
@@ -186,8 +187,8 @@ fn capabilities_are_these(machine: &Machine<'_>) -> Result<()> {
         status.contains("NoNewPrivs:\t1") && status.contains("Seccomp:\t2"),
         "{status}"
     );
-    let modes = machine.run(&["dt-agent", "doctor"])?;
-    ensure!(modes.contains("xdp"), "{modes}");
+    let said = machine.run(&["dt-agent", "doctor"])?;
+    ensure!(said.contains("works here in mode xdp now"), "{said}");
     ensure!(
         machine.programs()?.contains("xdp"),
         "{}",
@@ -235,8 +236,8 @@ fn remove(machine: &Machine<'_>) -> Result<()> {
         !programs.contains("dt_") && !programs.contains("tc_egress"),
         "{programs}"
     );
-    let pins = machine.run(&["find", "/sys/fs/bpf", "-mindepth", "2"])?;
-    ensure!(pins.is_empty(), "{pins}");
+    let pins = machine.path("/sys/fs/bpf/distributed-trace");
+    ensure!(!pins.exists(), "{} is left", pins.display());
     ensure!(machine.path("/etc/distributed-trace/agent.toml").is_file());
     machine.run(&["dpkg", "--purge", "distributed-trace"])?;
     let words = [
@@ -293,5 +294,5 @@ const MATRIX: [&str; 8] = [
     "all",
 ];
 /// Of 10; what it was measured as, and no more.
-const EXPOSURE: f64 = 5.0;
+const EXPOSURE: f64 = 2.5;
 const LIMIT: Duration = Duration::from_secs(30);

@@ -53,7 +53,8 @@ fn interfaces(
         .map(|name| format!("there is no interface {name}"))
         .collect();
     let chosen = links.iter().filter(|link| {
-        names.contains(&link.name) || (names.is_empty() && could_carry_probes(link, &addresses))
+        names.contains(&link.name)
+            || (names.is_empty() && could_carry_probes(link, &links, &addresses))
     });
     let facts = chosen
         .map(|link| InterfaceFacts {
@@ -67,11 +68,18 @@ fn interfaces(
     (facts, unseen)
 }
 
-fn could_carry_probes(link: &Link, addresses: &[LinkAddress]) -> bool {
-    let addressed = addresses
-        .iter()
-        .any(|address| address.link == link.index && !address.is_link_local());
-    link.up && !link.loopback && addressed
+/// Those that are up and have an address; where only the loopback has one, as in fabrics whose links are unnumbered, those
+/// that are up.
+pub(super) fn could_carry_probes(link: &Link, links: &[Link], addresses: &[LinkAddress]) -> bool {
+    let is_addressed = |link: &Link| {
+        addresses.iter().any(|address| {
+            address.link == link.index && !address.is_link_local() && !address.address.is_loopback()
+        })
+    };
+    let is_numbered = |link: &Link| !link.loopback && is_addressed(link);
+    let is_unnumbered_host = !links.iter().any(is_numbered)
+        && links.iter().any(|link| link.loopback && is_addressed(link));
+    link.up && !link.loopback && (is_addressed(link) || is_unnumbered_host)
 }
 
 fn vlans_on(link: &Link, links: &[Link]) -> Vec<String> {

@@ -3,7 +3,8 @@
 use super::*;
 use crate::adapters::clock::KernelClock;
 use crate::adapters::datapath::ebpf::Tenant;
-use crate::adapters::net::{Moderation, XdpHolder, XdpMode};
+use crate::adapters::net::{LinkAddress, Moderation, XdpHolder, XdpMode};
+use crate::app::doctor::collect::could_carry_probes;
 use crate::engine::ladder::Mode;
 
 const ALL: Capabilities = Capabilities(u64::MAX);
@@ -87,6 +88,51 @@ fn each_driver_gets_the_mode_that_it_can_carry() {
         assert!(reasons.contains(why), "{driver}, {mtu}: {reasons}");
     }
     assert_eq!(mode_of(with_link("", |link| link.driver = None)).0, "tc");
+}
+
+#[test]
+fn links_with_addresses_are_looked_at_and_unnumbered_ones_where_the_loopback_has_them() {
+    let link = |index, up, loopback| Link {
+        index,
+        up,
+        loopback,
+        ..Link::default()
+    };
+    let links = [
+        link(1, true, true),
+        link(2, true, false),
+        link(3, true, false),
+        link(4, false, false),
+    ];
+    for (addresses, wanted) in [
+        (&[(1, "127.0.0.1"), (2, "192.0.2.1")][..], &[2][..]),
+        (&[(1, "10.0.0.1"), (2, "192.0.2.1"), (4, "192.0.2.2")], &[2]),
+        (
+            &[
+                (1, "::1"),
+                (1, "10.0.0.1"),
+                (2, "fe80::2"),
+                (3, "169.254.0.1"),
+            ],
+            &[2, 3],
+        ),
+        (&[(1, "127.0.0.1"), (1, "::1"), (2, "fe80::2")], &[]),
+    ] {
+        let addresses: Vec<_> = addresses
+            .iter()
+            .map(|(link, address)| LinkAddress {
+                link: *link,
+                address: address.parse().expect("an address"),
+                prefix_len: 24,
+                tentative: false,
+            })
+            .collect();
+        let carrying = links
+            .iter()
+            .filter(|link| could_carry_probes(link, &links, &addresses));
+        let found: Vec<_> = carrying.map(|link| link.index).collect();
+        assert_eq!(found, wanted, "{addresses:?}");
+    }
 }
 
 #[test]
