@@ -22,7 +22,8 @@ RUN LLVM_PREFIX=/usr/lib/llvm-22 cargo install bpf-linker --version 0.13.0 --loc
 # What `--version` says, because the repository is not in the context: --build-arg DT_COMMIT=$(git rev-parse --short=12 HEAD)
 ARG DT_COMMIT
 COPY . .
-RUN cargo xtask build && strip target/release/dt-agent target/release/dt-console
+RUN cargo xtask build && strip target/release/dt-agent target/release/dt-console \
+    && cargo xtask sbom > target/release/sbom.cdx.json
 
 FROM ${DT_BASE_IMAGE}
 # A base that has both already needs no network.
@@ -30,6 +31,7 @@ RUN dpkg --status ca-certificates libssl3 >/dev/null 2>&1 \
     || { apt-get update && apt-get install -y --no-install-recommends ca-certificates libssl3 \
     && rm -rf /var/lib/apt/lists/*; }
 COPY --from=build /src/target/release/dt-agent /src/target/release/dt-console /usr/local/bin/
+COPY --from=build /src/target/release/sbom.cdx.json /usr/share/doc/distributed-trace/
 # Identity, spool and, without Kafka, the feed.
 VOLUME /var/lib/distributed-trace
 ENTRYPOINT ["dt-agent"]

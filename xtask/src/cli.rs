@@ -5,7 +5,7 @@ use clap::{Parser, Subcommand};
 
 use crate::setup::Group;
 use crate::workspace::{self, Workspace};
-use crate::{bench, build, check, demo, load, package, schema, setup, test};
+use crate::{bench, build, check, demo, load, package, sbom, schema, setup, test};
 
 #[derive(Parser)]
 #[command(
@@ -42,6 +42,8 @@ enum Task {
     ///
     /// Agent with a systemd unit, console, manual pages, completions. The same commit makes the same bytes.
     Package(package::Options),
+    /// Print what is linked into agent and console, with versions, licences and hashes, as CycloneDX in JSON
+    Sbom,
     /// Set up, build, and watch hosts on this machine probe each other; needs root
     ///
     /// The hosts are network namespaces, each with a real agent. Ends with status 0 only if every pair was measured in the
@@ -83,6 +85,10 @@ pub fn run() -> Result<()> {
         Task::Build { trace: true } => build::run_trace(&workspace).map(drop),
         Task::Build { trace: false } => build::run(&workspace).map(drop),
         Task::Package(options) => package::run(&workspace, &options),
+        Task::Sbom => {
+            print!("{}", sbom::text(&workspace)?);
+            Ok(())
+        }
         Task::Demo(options) => {
             workspace::require_root("demo")?;
             demo::run(&workspace, &options)

@@ -14,6 +14,7 @@ mod demo;
 mod load;
 mod package;
 mod process;
+mod sbom;
 mod schema;
 mod setup;
 mod test;

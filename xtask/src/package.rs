@@ -13,6 +13,7 @@ use clap::Args;
 
 use crate::build::{self, Built};
 use crate::process;
+use crate::sbom;
 use crate::setup::{self, Group};
 use crate::workspace::Workspace;
 
@@ -156,7 +157,10 @@ impl Tree {
                 .arg("-9n")
                 .arg(self.root.join("usr/share/doc/distributed-trace/NEWS")),
         )?;
-        Ok(())
+        self.write(
+            "usr/share/doc/distributed-trace/sbom.cdx.json",
+            &sbom::text(workspace)?,
+        )
     }
 
     fn control(&self, version: &str, arch: &str, depends: &str) -> Result<()> {

@@ -6,6 +6,8 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
+use crate::process;
+
 /// The paths of one clone of the repository, all absolute.
 pub struct Workspace {
     root: PathBuf,
@@ -104,6 +106,14 @@ impl Workspace {
             .map(|dir| dir.join(name))
             .find(|file| file.is_file())
     }
+}
+
+/// The platform that is compiled for, as rustc names it.
+pub fn host_triple(workspace: &Workspace) -> Result<String> {
+    let mut rustc = Command::new("rustc");
+    let text = process::capture(rustc.arg("-vV").current_dir(workspace.root()))?;
+    let host = text.lines().find_map(|line| line.strip_prefix("host: "));
+    Ok(host.context("rustc -vV names no host")?.to_owned())
 }
 
 /// Refuses at once what needs root, with the line that gives it.

@@ -4,14 +4,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 
 use super::spdx;
 use crate::process;
-use crate::workspace::Workspace;
+use crate::workspace::{Workspace, host_triple};
 
 /// Every crate is used under a licence of the list.
 pub fn licences(workspace: &Workspace) -> Result<()> {
@@ -185,13 +184,6 @@ impl Tree {
             .map(|dependency| dependency.name.as_str())
             .collect()
     }
-}
-
-fn host_triple(workspace: &Workspace) -> Result<String> {
-    let mut rustc = Command::new("rustc");
-    let text = process::capture(rustc.arg("-vV").current_dir(workspace.root()))?;
-    let host = text.lines().find_map(|line| line.strip_prefix("host: "));
-    Ok(host.context("rustc -vV names no host")?.to_owned())
 }
 
 #[cfg(test)]
