@@ -53,7 +53,9 @@ impl<'a> Machine<'a> {
                 anyhow::bail!("it ended with {status}:\n{}", self.process.tail());
             }
             // The first process in the new namespace of processes.
-            self.init = fs::read_to_string(&children)?.trim().to_owned();
+            fs::read_to_string(&children)?
+                .trim()
+                .clone_into(&mut self.init);
             let state = self.command(&["systemctl", "is-system-running"]).output()?;
             let state = String::from_utf8_lossy(&state.stdout).trim().to_owned();
             ensure!(

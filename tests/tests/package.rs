@@ -132,12 +132,14 @@ fn mistakes_are_told(machine: &Machine<'_>) -> Result<()> {
 }
 
 fn configure(lab: &Lab, machine: &Machine<'_>) -> Result<()> {
-    let mut peers = String::new();
-    for name in ["n1", "n2"] {
+    let peers = ["n1", "n2"].map(|name| {
         let address = lab.host(name).ipv4();
-        peers += &format!("[[peer]]\nname = \"{name}\"\naddresses = [\"{address}\"]\n");
-    }
-    fs::write(machine.path("/etc/distributed-trace/peers.toml"), peers)?;
+        format!("[[peer]]\nname = \"{name}\"\naddresses = [\"{address}\"]\n")
+    });
+    fs::write(
+        machine.path("/etc/distributed-trace/peers.toml"),
+        peers.concat(),
+    )?;
     let settings = machine.path("/etc/distributed-trace/agent.toml");
     let mut text = fs::read_to_string(&settings)?;
     text += "rate = 20\nwindow = \"1s\"\n";

@@ -42,7 +42,7 @@ enum Task {
     ///
     /// Agent with a systemd unit, console, manual pages, completions. The same commit makes the same bytes.
     Package(package::Options),
-    /// Print what is linked into agent and console, with versions, licences and hashes, as CycloneDX in JSON
+    /// Print what is linked into agent and console, with versions, licences and hashes, in JSON as `CycloneDX` has it
     Sbom,
     /// Set up, build, and watch hosts on this machine probe each other; needs root
     ///

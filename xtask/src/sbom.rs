@@ -1,4 +1,4 @@
-//! `cargo xtask sbom`: what is linked into agent and console, as CycloneDX 1.6 (ECMA-424) in JSON.
+//! `cargo xtask sbom`: what is linked into agent and console, in JSON as `CycloneDX` 1.6 (ECMA-424) has it.
 //!
 //! Crates and who needs whom are cargo's words, hashes are those of `Cargo.lock`. C code that a crate brings along (librdkafka
 //! in `rdkafka-sys`, AWS-LC in `aws-lc-sys`) is a part of that crate here; shared libraries are dependencies of the package.

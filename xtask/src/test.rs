@@ -136,7 +136,7 @@ impl Run<'_> {
             .envs(self.environment.iter().map(|(name, value)| (name, value)));
         let (watch, before) = (Stopwatch::start(), seen.stages.total());
         let passed = run_counted(&mut cargo, seen, &self.interrupt)?;
-        let tests = seen.stages.total() - before;
+        let tests = seen.stages.total().saturating_sub(before);
         let name = format!("cargo around the {} tests", suite.name);
         seen.stages
             .add(&name, watch.elapsed().saturating_sub(tests));

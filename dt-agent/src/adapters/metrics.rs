@@ -90,6 +90,8 @@ pub struct Status {
     pub rollup: Rollup,
     /// The interfaces.
     pub interfaces: Vec<Interface>,
+    /// Why requests that the programs pass up are not answered; none where they are.
+    pub unanswered: Option<String>,
     /// Members that this node probes.
     pub peers: usize,
     /// All members, by what discovery says of them.

@@ -50,7 +50,7 @@ async fn serve(config: ReflectConfig) -> anyhow::Result<()> {
         println!("Nobody is allowed: every request is refused. Allow sources with --allow CIDR.");
     }
     let settings = station_settings(&config);
-    let Ground { kernel, clock } = station::prepare(&settings)?;
+    let Ground { kernel, clock, .. } = station::prepare(&settings)?;
     let reflector = station::start_reflector(&settings, &locals, &clock.clock(), kernel.is_some())?;
     reflector.set_allowed(station::allow_list(&[], &config.allow));
     let Some((mut node, _ring)) = kernel else {

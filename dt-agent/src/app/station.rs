@@ -38,6 +38,8 @@ pub(super) struct StationSettings<'a> {
 /// The programs if they are to be had, and the clock that they and the sockets share.
 pub(super) struct Ground {
     pub kernel: Option<(Node, EventRing)>,
+    /// Why there are no programs, where there are none though they were looked for.
+    pub without_programs: Option<String>,
     pub clock: ClockWatch,
 }
 
@@ -46,11 +48,13 @@ pub(super) struct Ground {
 /// # Errors
 /// The programs cannot be had though they were asked for, or another agent has this node, or the clock cannot be followed.
 pub(super) fn prepare(settings: &StationSettings<'_>) -> anyhow::Result<Ground> {
+    let mut without_programs = None;
     let kernel = match load(settings) {
         Ok(kernel) => kernel,
         Err(error) if settings.request == ModeRequest::Auto && !error.is_busy() => {
-            let reason = anyhow::Error::from(error);
-            tracing::warn!("No BPF on this node, probes go by sockets: {reason:#}");
+            let reason = format!("{:#}", anyhow::Error::from(error));
+            tracing::warn!("No BPF on this node, probes go by sockets: {reason}");
+            without_programs = Some(reason);
             None
         }
         Err(error) => return Err(error.into()),
@@ -67,7 +71,11 @@ pub(super) fn prepare(settings: &StationSettings<'_>) -> anyhow::Result<Ground> 
         }
         None => ClockWatch::start(None, |_| {})?,
     };
-    Ok(Ground { kernel, clock })
+    Ok(Ground {
+        kernel,
+        without_programs,
+        clock,
+    })
 }
 
 fn load(settings: &StationSettings<'_>) -> Result<Option<(Node, EventRing)>, NodeError> {

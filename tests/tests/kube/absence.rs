@@ -20,9 +20,10 @@ impl Mesh<'_> {
                 .host("kube")
                 .run(&["ip", "link", "set", &port, state])
         };
-        let agent = self.agent_of(node)?;
+        let agents = self.agents_on(node)?;
+        let agent = agents.first().context("no agent runs there")?;
         wire("down")?;
-        self.lab.host(node).run(&["kill", "-KILL", &agent])?;
+        self.lab.host(node).run(&["kill", "-KILL", agent])?;
         let began = wait::unix_now_ns()?;
         let outcome = wait::until("failed node on the topic", SESSION + BEYOND, || {
             let Ok(picture) = self.picture("all") else {
@@ -51,19 +52,19 @@ impl Mesh<'_> {
         )
     }
 
-    /// The agent among the processes in the node's network.
-    fn agent_of(&self, node: &str) -> Result<String> {
-        let pids = docker::run(Command::new("ip").args([
-            "netns",
-            "pids",
-            self.lab.host(node).namespace(),
-        ]))?;
+    /// The agents among the processes in the node's network.
+    pub(super) fn agents_on(&self, node: &str) -> Result<Vec<String>> {
+        let namespace = self.lab.host(node).namespace();
+        let pids = docker::run(Command::new("ip").args(["netns", "pids", namespace]))?;
         let is_agent = |pid: &&str| {
             std::fs::read_to_string(format!("/proc/{pid}/comm"))
                 .is_ok_and(|name| name.trim() == "dt-agent")
         };
-        let pid = pids.split_whitespace().find(is_agent);
-        Ok(pid.context("no agent runs there")?.to_owned())
+        Ok(pids
+            .split_whitespace()
+            .filter(is_agent)
+            .map(str::to_owned)
+            .collect())
     }
 }
 

@@ -53,8 +53,8 @@ impl Mesh<'_> {
         );
         self.all_pairs_are_measured()?;
         self.metrics_are_served()?;
-        self.pods_cost()?;
         self.restart_loses_nothing()?;
+        self.pods_cost()?;
         self.other_abi_and_back_lose_nothing()?;
         self.dead_node_is_failed_in_time()?;
         self.uninstall()?;
@@ -228,6 +228,8 @@ impl Mesh<'_> {
                 .lab
                 .host(node)
                 .run(&["bpftool", "net", "show", "dev", "eth0"])?;
+            let left = self.agents_on(node)?;
+            ensure!(left.is_empty(), "agents run on {node}: {left:?}");
             ensure!(
                 !agents.contains("tc_egress"),
                 "a program is left on {node}: {agents}"
@@ -249,47 +251,53 @@ impl Mesh<'_> {
         Ok(())
     }
 
-    /// What a user would ask first: how soon, and how much of the machine.
+    /// What a user would ask first, of agents that found ZooKeeper and Kafka running: how soon, and how much of the machine.
     fn pods_cost(&self) -> Result<()> {
-        let selector = "--selector=app.kubernetes.io/component=agent";
-        let pods: Value = serde_json::from_str(
-            &self
-                .cluster
-                .kubectl(&["get", "pods", selector, "-o", "json"])?,
-        )?;
+        let before = self.costs()?;
         let windows = self.windows()?;
-        for pod in pods["items"].as_array().into_iter().flatten() {
-            let node = pod["spec"]["nodeName"]
-                .as_str()
-                .context("a Pod has a node")?;
-            let started = &pod["status"]["containerStatuses"][0]["state"]["running"]["startedAt"];
-            let started = started.as_str().context("it runs")?;
-            let first = windows.iter().filter(|window| window.source == node);
-            let first = first
-                .filter(|window| window.received > 0)
-                .map(|window| window.start_ns);
-            let first = first.min().context("it measured")? / 1_000_000;
-            let date = std::process::Command::new("date")
-                .args(["--date", started, "+%s%3N"])
-                .output()?;
-            let began: u64 = String::from_utf8(date.stdout)?.trim().parse()?;
-            let metrics = self.get(node, "/metrics")?;
-            let of = |name: &str| {
-                metrics
-                    .lines()
-                    .find_map(|line| line.strip_prefix(name)?.trim().parse::<f64>().ok())
-            };
-            let memory = of("process_resident_memory_bytes ").context("memory")? / 1e6;
-            let cpu = of("process_cpu_seconds_total ").context("CPU time")?;
-            let start = of("process_start_time_seconds ").context("start")?;
-            let lived = wait::unix_now_ns()? as f64 / 1e9 - start;
+        let sent = upgrade::sent(&windows);
+        wait::until("more windows", LIMIT, || {
+            let windows = self.windows().unwrap_or_default();
+            Ok((upgrade::sent(&windows) > sent + 600).then_some(()))
+        })?;
+        for ((node, before), (_, after)) in before.iter().zip(self.costs()?) {
+            let own = windows.iter().filter(|window| window.source == *node);
+            let began = (before.started_s * 1e9) as u64;
+            let measured = own.filter(|window| window.received > 0 && window.end_ns > began);
+            let first = measured
+                .map(|window| window.start_ns.max(began))
+                .min()
+                .context("it measured")?;
             println!(
-                "{node}: container start to the first window with a round trip {} ms (starts are told in whole seconds), {memory:.1} MB, {:.2} % of a CPU since its start",
-                first.saturating_sub(began),
-                cpu / lived * 100.0
+                "{node}: {} ms from the start of the agent to its first window with a round trip, {:.1} MB, {:.2} % of a CPU at 20 probes a second",
+                (first - began) / 1_000_000,
+                after.memory_mb,
+                (after.cpu_s - before.cpu_s) / (after.seen_s - before.seen_s) * 100.0
             );
         }
         Ok(())
+    }
+
+    /// By node, as the agents tell it.
+    fn costs(&self) -> Result<Vec<(String, Cost)>> {
+        let nodes = self.cluster.nodes().iter();
+        nodes
+            .map(|node| {
+                let metrics = self.get(node, "/metrics")?;
+                let of = |name: &str| {
+                    let mut values = metrics.lines().filter_map(|line| line.strip_prefix(name));
+                    let found = values.find_map(|value| value.trim().parse::<f64>().ok());
+                    found.with_context(|| format!("no {name}"))
+                };
+                let cost = Cost {
+                    started_s: of("process_start_time_seconds ")?,
+                    seen_s: wait::unix_now_ns()? as f64 / 1e9,
+                    cpu_s: of("process_cpu_seconds_total ")?,
+                    memory_mb: of("process_resident_memory_bytes ")? / 1e6,
+                };
+                Ok((node.clone(), cost))
+            })
+            .collect()
     }
 
     /// All windows on the topic, as the console reads them.
@@ -342,6 +350,13 @@ impl Mesh<'_> {
             );
         }
     }
+}
+
+struct Cost {
+    started_s: f64,
+    seen_s: f64,
+    cpu_s: f64,
+    memory_mb: f64,
 }
 
 /// Of one pair, as far as it matters here.

@@ -86,6 +86,6 @@ fn nobody_paused(windows: &[Window]) -> Result<usize> {
     Ok(starts.len())
 }
 
-fn sent(windows: &[Window]) -> u64 {
+pub(super) fn sent(windows: &[Window]) -> u64 {
     windows.iter().map(|window| window.sent).sum()
 }

@@ -31,6 +31,7 @@ impl Readiness {
         for interface in &status.interfaces {
             check(&format!("interface {}", interface.name), mode_of(interface));
         }
+        check("reflector", reflector(status));
         check("feed", feed(status));
         check("mesh", mesh(status));
         let is_ready = status.started && status.interfaces.iter().any(|one| one.mode.is_some());
@@ -64,6 +65,11 @@ fn mode_of(interface: &super::Interface) -> Result<String, String> {
         Some(mode) => Ok(format!("{}: {reason}", mode.name())),
         None => Err(format!("no mode works: {reason}")),
     }
+}
+
+fn reflector(status: &Status) -> Result<String, String> {
+    let ok = || Ok(String::from("ok"));
+    status.unanswered.clone().map_or_else(ok, Err)
 }
 
 fn feed(status: &Status) -> Result<String, String> {
@@ -115,6 +121,19 @@ mod tests {
                 .contains("[-]discovery cannot read the members from zk:2181")
         );
         assert!(readiness.text.ends_with("not ready\n"));
+    }
+
+    #[test]
+    fn who_lacks_the_right_to_the_port_says_so_and_is_ready_all_the_same() {
+        let status = Status {
+            started: true,
+            interfaces: vec![interface("eth0", Some(Mode::Tc), "")],
+            unanswered: Some(String::from("cannot bind")),
+            ..Status::default()
+        };
+        let readiness = Readiness::of(&status);
+        assert!(readiness.is_ready);
+        assert!(readiness.text.contains("[-]reflector cannot bind\n"));
     }
 
     #[test]

@@ -308,6 +308,11 @@ impl Writer<'_, '_> {
             "dt_mesh_stopped",
             "1 while the mesh is told to stop",
             truth(status.is_stopped),
+        )?;
+        self.gauge(
+            "dt_reflector_whole",
+            "1 while requests that the programs pass up are answered too",
+            truth(status.unanswered.is_none()),
         )
     }
 

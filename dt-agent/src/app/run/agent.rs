@@ -46,6 +46,10 @@ pub(super) struct Agent {
     net: Net,
     prober: Prober,
     reflector: Option<SocketReflector>,
+    /// Why there are no programs, where they were looked for.
+    without_programs: Option<String>,
+    /// Why requests that the programs pass up are not answered, if they are not.
+    unanswered: Option<String>,
     /// Requests come in beside the programs, and the kernel says when.
     stamps_arrivals: bool,
     reporter: Reporter,
@@ -102,7 +106,11 @@ impl Agent {
             config.node
         );
 
-        let Ground { kernel, clock } = station::prepare(&settings)?;
+        let Ground {
+            kernel,
+            without_programs,
+            clock,
+        } = station::prepare(&settings)?;
         let (mut node, ring) = kernel.map_or((None, None), |(node, ring)| (Some(node), Some(ring)));
         if let Some(node) = &mut node {
             node.set_locals(&own.addresses)?;
@@ -117,7 +125,8 @@ impl Agent {
             &shared,
             config.compare_every > 0,
         )?;
-        let reflector = start_reflector(&settings, &own.addresses, &shared, node.is_some())?;
+        let (reflector, unanswered) =
+            start_reflector(&settings, &own.addresses, &shared, node.is_some())?;
         let (sink, windows) = window_channel();
         let prober = Prober::start(prober_settings(config, settings.seed), paths, sink)?;
         let start_id = station::chance();
@@ -137,6 +146,8 @@ impl Agent {
             net: Net::open()?,
             prober,
             reflector,
+            without_programs,
+            unanswered,
             publisher,
             windows,
             closed: None,
@@ -523,18 +534,20 @@ fn refuse_unreachable(node: &Node, asked_for: ModeRequest) -> anyhow::Result<()>
     )
 }
 
-/// Without programs this node must answer from user space; beside them that only serves what they pass up.
+/// Without programs this node must answer from user space; beside them that only serves what they pass up, and
+/// the second value is why it is not served.
 fn start_reflector(
     settings: &StationSettings<'_>,
     locals: &[IpAddr],
     clock: &SharedClock,
     beside_programs: bool,
-) -> anyhow::Result<Option<SocketReflector>> {
+) -> anyhow::Result<(Option<SocketReflector>, Option<String>)> {
     match station::start_reflector(settings, locals, clock, beside_programs) {
-        Ok(reflector) => Ok(Some(reflector)),
+        Ok(reflector) => Ok((Some(reflector), None)),
         Err(error) if beside_programs => {
-            tracing::warn!("Requests that the programs pass up are not answered: {error:#}");
-            Ok(None)
+            let reason = format!("requests that the programs pass up are not answered: {error:#}");
+            tracing::warn!(%reason, "The reflector is not whole.");
+            Ok((None, Some(reason)))
         }
         Err(error) => Err(error),
     }

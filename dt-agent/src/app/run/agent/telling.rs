@@ -80,6 +80,7 @@ impl Agent {
             status.interfaces = interfaces;
             status.peers = self.places.len();
             status.feed = feed;
+            status.unanswered.clone_from(&self.unanswered);
             status.lease_s = self.node.as_ref().map(|_| self.config.lease.as_secs_f64());
         });
     }
@@ -96,7 +97,9 @@ impl Agent {
             return vec![Interface {
                 name: String::from("*"),
                 mode: Some(Mode::Socket),
-                reason: String::from("without programs all interfaces are used through sockets"),
+                reason: self.without_programs.clone().unwrap_or_else(|| {
+                    String::from("without programs all interfaces are used through sockets")
+                }),
             }];
         };
         let status = node.status().into_iter();
