@@ -17,6 +17,8 @@ pub struct GoTools {
     /// Directory below `tests/go`, and what set-up calls it.
     pub name: &'static str,
     packages: &'static [&'static str],
+    /// Build tags, which leave out what the tests do not use and others wait for.
+    tags: &'static [&'static str],
     /// For the linker, beside what strips symbols.
     set: &'static [&'static str],
 }
@@ -51,6 +53,8 @@ impl GoTools {
             "-mod=readonly",
             "-trimpath",
             "-buildvcs=false",
+            "-tags",
+            &self.tags.join(","),
             "-ldflags",
             &flags,
             "-o",
@@ -93,11 +97,15 @@ impl GoTools {
         let module = self.directory(workspace).join("go.mod");
         let text = fs::read_to_string(&module)
             .with_context(|| format!("{} is missing in this checkout", module.display()))?;
-        Ok(format!(
+        let mut wanted = format!(
             "{text}\n{}\n{}\n",
             self.packages.join(" "),
             self.set.join(" ")
-        ))
+        );
+        if !self.tags.is_empty() {
+            wanted += &self.tags.join(",");
+        }
+        Ok(wanted)
     }
 }
 
@@ -121,6 +129,7 @@ pub const KUBERNETES: GoTools = GoTools {
         "k8s.io/kubernetes/cmd/kubectl",
         "k8s.io/kubernetes/cmd/kubelet",
     ],
+    tags: &[],
     // Helm refuses a cluster that does not say its version.
     set: &[
         "k8s.io/component-base/version.gitVersion=v1.34.4",
@@ -132,13 +141,15 @@ pub const KUBERNETES: GoTools = GoTools {
 /// The names of services, for pods and for agents on the hosts' network.
 pub const COREDNS: GoTools = GoTools {
     name: "coredns",
-    packages: &["github.com/coredns/coredns"],
+    packages: &["coredns-of-the-tests/coredns"],
+    tags: &[],
     set: &[],
 };
 
 pub const HELM: GoTools = GoTools {
     name: "helm",
     packages: &["helm.sh/helm/v4/cmd/helm"],
+    tags: &[],
     set: &[],
 };
 
@@ -148,6 +159,8 @@ pub const PROMETHEUS: GoTools = GoTools {
         "github.com/prometheus/prometheus/cmd/prometheus",
         "github.com/prometheus/prometheus/cmd/promtool",
     ],
+    // Discovery of targets, with the libraries of all clouds.
+    tags: &["remove_all_sd"],
     set: &[],
 };
 
