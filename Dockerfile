@@ -21,9 +21,12 @@ RUN LLVM_PREFIX=/usr/lib/llvm-22 cargo install bpf-linker --version 0.13.0 --loc
     && rm -rf /tmp/bpf-linker
 # What `--version` says, because the repository is not in the context: --build-arg DT_COMMIT=$(git rev-parse --short=12 HEAD)
 ARG DT_COMMIT
+# Dates of the files, and with BuildKit of the image: --build-arg SOURCE_DATE_EPOCH=$(git log -1 --format=%ct)
+ARG SOURCE_DATE_EPOCH=0
 COPY . .
 RUN cargo xtask build && strip target/release/dt-agent target/release/dt-console \
-    && cargo xtask sbom > target/release/sbom.cdx.json
+    && cargo xtask sbom > target/release/sbom.cdx.json \
+    && touch --date="@${SOURCE_DATE_EPOCH}" target/release/dt-agent target/release/dt-console target/release/sbom.cdx.json
 
 FROM ${DT_BASE_IMAGE}
 # A base that has both already needs no network.
@@ -32,6 +35,10 @@ RUN dpkg --status ca-certificates libssl3 >/dev/null 2>&1 \
     && rm -rf /var/lib/apt/lists/*; }
 COPY --from=build /src/target/release/dt-agent /src/target/release/dt-console /usr/local/bin/
 COPY --from=build /src/target/release/sbom.cdx.json /usr/share/doc/distributed-trace/
+ARG DT_COMMIT
+LABEL org.opencontainers.image.title="distributed-trace" \
+      org.opencontainers.image.licenses="MIT OR Apache-2.0" \
+      org.opencontainers.image.revision="${DT_COMMIT}"
 # Identity, spool and, without Kafka, the feed.
 VOLUME /var/lib/distributed-trace
 ENTRYPOINT ["dt-agent"]

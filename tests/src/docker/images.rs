@@ -74,14 +74,21 @@ impl Images {
             let path = lab.dir().join(file);
             run(&mut engine.docker(&["tag", image, name]))?;
             run(engine.docker(&["save", name, "--output"]).arg(&path))?;
-            let size = run(&mut engine.docker(&["image", "inspect", "--format={{.Size}}", name]))?;
-            println!("image {name}: {:.1} MB", size.trim().parse::<f64>()? / 1e6);
+            println!("image {name}: {:.1} MB", megabytes(&engine, name)?);
             run(&mut engine.docker(&["rmi", name]))?;
             archives.push(path);
         }
+        let base = tag("base", &[SUITE, INCLUDE]);
+        println!("base of all images: {:.1} MB", megabytes(&engine, &base)?);
         engine.stop()?;
         Ok(archives)
     }
+}
+
+/// How much an image takes, its base included.
+fn megabytes(engine: &Engine, image: &str) -> Result<f64> {
+    let size = run(&mut engine.docker(&["image", "inspect", "--format={{.Size}}", image]))?;
+    Ok(size.trim().parse::<f64>()? / 1e6)
 }
 
 struct Maker<'a> {

@@ -228,6 +228,13 @@ impl Mesh<'_> {
                 .lab
                 .host(node)
                 .run(&["bpftool", "net", "show", "dev", "eth0"])?;
+            // Those of Pods with a network of their own.
+            let list = ["find", "/run", "-maxdepth", "2", "-path", "/run/netns/*"];
+            let networks = self.cluster.on_node(node, &list)?;
+            ensure!(
+                networks.is_empty(),
+                "namespaces left on {node}:\n{networks}"
+            );
             let left = self.agents_on(node)?;
             ensure!(left.is_empty(), "agents run on {node}: {left:?}");
             ensure!(
