@@ -3,11 +3,11 @@
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use dt_tests::{docker, wait};
 use serde_json::Value;
 
-use super::{LIMIT, Mesh};
+use super::{LIMIT, Mesh, Window};
 
 impl Mesh<'_> {
     /// Its agent is killed and its wire is cut, as if it had lost its power: the others know it from ZooKeeper, and the topic
@@ -25,16 +25,33 @@ impl Mesh<'_> {
         wire("down")?;
         self.lab.host(node).run(&["kill", "-KILL", agent])?;
         let began = wait::unix_now_ns()?;
-        let outcome = wait::until("failed node on the topic", SESSION + BEYOND, || {
+        let outcome = wait::until("failed node on the topic", LIMIT, || {
             let Ok(picture) = self.picture("all") else {
                 return Ok(None);
             };
             Ok((state_of(&picture, node) == Some("failed")).then_some(()))
         });
-        let took = wait::unix_now_ns()?.saturating_sub(began) / 1_000_000;
         wire("up")?;
         outcome?;
-        println!("{node} killed: shown as failed after {took} ms");
+        // When the others wrote it, which is sooner than it was read.
+        let windows = self.windows()?;
+        let says_so = |window: &&Window| window.peer == node && window.peer_state == "failed";
+        let first = windows
+            .iter()
+            .filter(says_so)
+            .map(|window| window.end_ns)
+            .min();
+        let took = first
+            .context("a window that says so")?
+            .saturating_sub(began);
+        println!(
+            "{node} killed: failed on the topic after {} ms",
+            took / 1_000_000
+        );
+        ensure!(
+            u128::from(took) <= (SESSION + BEYOND).as_nanos(),
+            "{took} ns"
+        );
         wait::until("the node is back", RETURN, || {
             let Ok(picture) = self.picture("10s") else {
                 return Ok(None);

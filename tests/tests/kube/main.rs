@@ -372,6 +372,8 @@ struct Window {
     /// Of the agent that measured it.
     start: String,
     peer: String,
+    /// What the membership said of it.
+    peer_state: String,
     start_ns: u64,
     end_ns: u64,
     sent: u64,
@@ -392,6 +394,7 @@ impl Window {
             source: text("source").context("source")?,
             start: text("start_id").context("start_id")?,
             peer: text("peer").context("peer")?,
+            peer_state: text("peer_state").unwrap_or_default(),
             start_ns: number("start_unix_ns")?,
             end_ns: number("end_unix_ns")?,
             sent: number("sent")?,
