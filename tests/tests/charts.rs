@@ -53,6 +53,7 @@ fn wrong_values_are_refused_in_words_that_name_them() -> Result<()> {
             "set zookeeper.enabled=false",
         ),
         ("dt-chart", "kafka.release=", "/kafka/release"),
+        ("dt-chart", "secrets.files=My_Keys", "/secrets/files"),
         ("kafka", "replicas=2", "/replicas"),
         ("kafka", "persistence.size=ten", "/persistence/size"),
         (
@@ -130,6 +131,15 @@ fn what_is_set_reaches_everybody_whom_it_concerns() -> Result<()> {
     ensure!(agents.matches("value: \"other\"").count() == 3, "{agents}");
     // Those three, the other test, and both that clean up.
     ensure!(agents.matches("- name: mine").count() == 6, "{agents}");
+    // Agents, console, and that test.
+    let secret = render("dt-chart", "secrets.variables=passwords,secrets.files=keys")?;
+    for (line, count) in [
+        ("name: passwords", 3),
+        ("secretName: keys", 3),
+        ("mountPath: /etc/distributed-trace/secret", 3),
+    ] {
+        ensure!(secret.matches(line).count() == count, "{line}: {secret}");
+    }
     Ok(())
 }
 

@@ -104,3 +104,28 @@ capabilities:
 - name: DT_PIN_ROOT
   value: {{ include "dt.bpffs" . }}/distributed-trace
 {{- end }}
+
+{{/* What a Secret gives to those who talk to Kafka and ZooKeeper: variables, and files in one place. */}}
+{{- define "dt.secretVariables" -}}
+{{- with .Values.secrets.variables }}
+envFrom:
+  - secretRef:
+      name: {{ . }}
+{{- end }}
+{{- end }}
+
+{{- define "dt.secretMount" -}}
+{{- if .Values.secrets.files }}
+- name: secret
+  mountPath: /etc/distributed-trace/secret
+  readOnly: true
+{{- end }}
+{{- end }}
+
+{{- define "dt.secretVolume" -}}
+{{- with .Values.secrets.files }}
+- name: secret
+  secret:
+    secretName: {{ . }}
+{{- end }}
+{{- end }}

@@ -45,7 +45,7 @@ impl Mesh<'_> {
         self.label_nodes()?;
         self.server_takes_what_is_rendered()?;
         self.keep_servers_off_the_last_node()?;
-        self.install("privileged")?;
+        self.install("privileged", "")?;
         println!(
             "{}",
             self.cluster
@@ -58,7 +58,7 @@ impl Mesh<'_> {
         self.other_abi_and_back_lose_nothing()?;
         self.dead_node_is_failed_in_time()?;
         self.uninstall()?;
-        self.install("capabilities")?;
+        self.install_with_secrets("capabilities")?;
         self.all_pairs_are_measured()?;
         self.restart_loses_nothing()?;
         self.each_capability_is_necessary()?;
@@ -119,7 +119,7 @@ impl Mesh<'_> {
     }
 
     /// The two commands, but for persistence, which wants a provisioner.
-    fn install(&self, mode: &str) -> Result<()> {
+    fn install(&self, mode: &str, more: &str) -> Result<()> {
         let began = wait::unix_now_ns()?;
         let kafka = [
             "install",
@@ -130,7 +130,7 @@ impl Mesh<'_> {
         ];
         self.cluster.helm(&kafka)?;
         let settings = format!(
-            "zookeeper.persistence.enabled=false,agent.window=1s,agent.rate=10,securityContext.mode={mode}"
+            "zookeeper.persistence.enabled=false,agent.window=1s,agent.rate=10,securityContext.mode={mode}{more}"
         );
         let agents = [
             "install",
@@ -146,6 +146,33 @@ impl Mesh<'_> {
         );
         let seconds = wait::unix_now_ns()?.saturating_sub(began) / 1_000_000_000;
         println!("both charts installed and all agents ready, {mode}: {seconds} s");
+        Ok(())
+    }
+
+    /// The same with a variable and a file that only Secrets have.
+    fn install_with_secrets(&self, mode: &str) -> Result<()> {
+        for (name, literal) in [
+            ("variables", "DT_KAFKA_PROPERTY=client.id=of-a-secret"),
+            ("files", "ca.crt=a certificate"),
+        ] {
+            let literal = format!("--from-literal={literal}");
+            self.cluster
+                .kubectl(&["create", "secret", "generic", name, &literal])?;
+        }
+        self.install(mode, ",secrets.variables=variables,secrets.files=files")?;
+        let show = "cat /etc/distributed-trace/secret/ca.crt; echo \" $DT_KAFKA_PROPERTY\"";
+        for who in [
+            "daemonset/distributed-trace-agent",
+            "deploy/distributed-trace-console",
+        ] {
+            let said = self
+                .cluster
+                .kubectl(&["exec", who, "--", "sh", "-c", show])?;
+            ensure!(
+                said.trim() == "a certificate client.id=of-a-secret",
+                "{who}: {said}"
+            );
+        }
         Ok(())
     }
 
