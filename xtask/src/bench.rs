@@ -34,7 +34,7 @@ use crate::workspace::Workspace;
 /// What to measure.
 #[derive(Subcommand)]
 pub enum Bench {
-    /// Round trip times of one cable as the kernel, user space, stamp-suite, fping and ping see them, idle and saturated
+    /// Round trip times of one cable as the kernel, user space and six probers of others see them, idle and saturated
     Rtt(rtt::Options),
     /// CPU time of a probe's round trip, both ends and the kernel included, beside fping's
     Cpu(cpu::Options),

@@ -21,7 +21,7 @@ use crate::workspace::{Workspace, is_root};
 
 pub use bpf_core::{BpfCore, DEBIAN_RUSTC};
 pub use cargo_tools::{BPF_LINKER, CargoTool, STAMP_SUITE};
-use go_tools::{COREDNS, GoTools, HELM, KUBERNETES, PROMETHEUS};
+use go_tools::{BLACKBOX, COREDNS, GoTools, HELM, KUBERNETES, PROMETHEUS};
 pub use servers::{kafka_libs, zookeeper_class_path};
 
 /// What to set up for.
@@ -43,7 +43,7 @@ pub fn run(workspace: &Workspace, group: Group) -> Result<()> {
         need.satisfy(workspace)
             .with_context(|| format!("set-up of {} failed", need.what.name()))?;
     }
-    Ok(())
+    go_tools::forget_cache(workspace)
 }
 
 /// One row of the table: a thing, and the commands that cannot work without it.
@@ -190,7 +190,7 @@ const NEEDS: &[Need] = &[
     },
     Need {
         what: What::Packages(&["protobuf-compiler", "python3-venv", "bpftool"]),
-        groups: &[Group::Test],
+        groups: &[Group::Test, Group::Bench],
     },
     // The compose file is brought up by an engine of the tests' own, on images made from scratch.
     Need {
@@ -236,7 +236,11 @@ const NEEDS: &[Need] = &[
     // With them comes a Go.
     Need {
         what: What::Python,
-        groups: &[Group::Test],
+        groups: &[Group::Test, Group::Bench],
+    },
+    Need {
+        what: What::GoTools(&BLACKBOX),
+        groups: &[Group::Bench],
     },
     Need {
         what: What::GoTools(&PROMETHEUS),

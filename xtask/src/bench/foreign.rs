@@ -3,9 +3,10 @@
 //! Each prints a line for every reply; read are those lines, not the summaries, whose quantiles differ in kind.
 
 use std::fs::{self, File};
-use std::io::{BufReader, Read};
-use std::net::IpAddr;
+use std::io::{BufReader, Read, Write as _};
+use std::net::{IpAddr, TcpStream};
 use std::path::Path;
+use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -14,6 +15,7 @@ use dt_tests::{Interrupt, Proc};
 use serde::Deserialize;
 
 use super::pair::{Pair, hold, interrupted_output};
+use crate::clock::Stopwatch;
 
 /// Round trip times that `ping` of iputils saw in so much time. Its shortest interval is a millisecond.
 pub fn ping(pair: &Pair, rate: u32, length: Duration, interrupt: &Interrupt) -> Result<Histogram> {
@@ -118,6 +120,67 @@ pub fn irtt(pair: &Pair, rate: u32, length: Duration, interrupt: &Interrupt) -> 
     irtt_times(BufReader::new(File::open(&told)?)).context("what irtt wrote")
 }
 
+/// The same of `blackbox_exporter`: a request over HTTP is a probe, one after the other, at most at `rate`. What it tells is
+/// the time of the echo alone, without its own set-up.
+pub fn blackbox(
+    program: &Path,
+    pair: &Pair,
+    rate: u32,
+    length: Duration,
+    interrupt: &Interrupt,
+) -> Result<Histogram> {
+    let config = pair.dir().join("blackbox.yml");
+    fs::write(
+        &config,
+        "modules:\n  icmp:\n    prober: icmp\n    timeout: 1s\n",
+    )?;
+    let mut exporter = pair.probing().command(&program.to_string_lossy());
+    exporter
+        .arg(format!("--config.file={}", config.display()))
+        .arg(format!("--web.listen-address={BLACKBOX}"));
+    let exporter = Proc::spawn("blackbox", &pair.dir(), &mut exporter)?;
+    hold(REFLECTOR_START, interrupt)?;
+    let path = format!("/probe?module=icmp&target={}", pair.target());
+    let interval = Duration::from_secs(1) / rate;
+    let watch = Stopwatch::start();
+    let rtt = pair.probing().enter(|| -> Result<Histogram> {
+        let mut rtt = Histogram::default();
+        let mut asked = 0;
+        while watch.elapsed() < length && !interrupt.arrived() {
+            if let Some(ns) = blackbox_time(&get(BLACKBOX, &path)?) {
+                rtt.record(ns);
+            }
+            asked += 1;
+            thread::sleep((interval * asked).saturating_sub(watch.elapsed()));
+        }
+        Ok(rtt)
+    })??;
+    hold(Duration::ZERO, interrupt)?;
+    interrupted_output(exporter).context("blackbox_exporter")?;
+    Ok(rtt)
+}
+
+/// The body of what a server on this host answers.
+fn get(server: &str, path: &str) -> Result<String> {
+    let mut stream = TcpStream::connect(server).context("blackbox_exporter does not listen")?;
+    stream.set_read_timeout(Some(SENDER_END))?;
+    stream.write_all(format!("GET {path} HTTP/1.0\r\nHost: {server}\r\n\r\n").as_bytes())?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
+}
+
+/// The round trip of a probe that had an answer, ns.
+fn blackbox_time(answer: &str) -> Option<u64> {
+    let value = |name: &str| {
+        let line = answer.lines().find_map(|line| line.strip_prefix(name))?;
+        line.trim().parse::<f64>().ok()
+    };
+    let success = value("probe_success ")?;
+    let seconds = value("probe_icmp_duration_seconds{phase=\"rtt\"} ")?;
+    (success > 0.0 && seconds > 0.0).then(|| (seconds * 1e9).round() as u64)
+}
+
 /// The same of `sockperf ping-pong`, which waits for each answer before it sends on; it knows IPv4 only.
 pub fn sockperf(
     pair: &Pair,
@@ -204,6 +267,7 @@ fn times(output: &str, label: &str) -> Histogram {
     output.lines().filter_map(ns).collect()
 }
 
+const BLACKBOX: &str = "127.0.0.1:9115";
 const REFLECTOR_START: Duration = Duration::from_secs(1);
 const IRTT_PORT: u16 = 2_112;
 const SENDER_END: Duration = Duration::from_secs(15);
@@ -237,6 +301,19 @@ mod tests {
             packet, txTime(sec), rxTime(sec), rtt(usec)\n0, 2.414679975, 2.414688331, 8.356\n1, 2.4";
         let sockperf = sockperf_times(sockperf);
         assert_eq!((sockperf.count(), sockperf.max()), (1, Some(8_356)));
+    }
+
+    #[test]
+    fn an_exporters_answer_has_a_time_only_if_there_was_a_reply() {
+        let answer = |success: u8| {
+            format!(
+                "HTTP/1.0 200 OK\r\n\r\n# TYPE probe_icmp_duration_seconds gauge\n\
+                 probe_icmp_duration_seconds{{phase=\"resolve\"}} 3.746e-06\n\
+                 probe_icmp_duration_seconds{{phase=\"rtt\"}} 4.1782e-05\nprobe_success {success}\n"
+            )
+        };
+        assert_eq!(blackbox_time(&answer(1)), Some(41_782));
+        assert_eq!(blackbox_time(&answer(0)), None);
     }
 
     #[test]

@@ -59,6 +59,7 @@ enum Prober {
     StampSuite,
     Irtt,
     Sockperf,
+    Blackbox,
 }
 
 /// What else the machine has to do.
@@ -86,6 +87,7 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
         stamp_suite: STAMP_SUITE
             .find(workspace)
             .context("no stamp-suite: type `cargo xtask setup --for bench`")?,
+        blackbox: workspace.tools().join("bin/blackbox_exporter"),
         interrupt,
         turns: Vec::new(),
     };
@@ -106,6 +108,7 @@ struct Bench<'a> {
     options: &'a Options,
     pair: Pair,
     stamp_suite: PathBuf,
+    blackbox: PathBuf,
     interrupt: Interrupt,
     turns: Vec<Turn>,
 }
@@ -143,6 +146,10 @@ impl Bench<'_> {
             ),
             (Prober::Ping, foreign::ping(pair, rate, length, interrupt)?),
             (Prober::Irtt, foreign::irtt(pair, rate, length, interrupt)?),
+            (
+                Prober::Blackbox,
+                foreign::blackbox(&self.blackbox, pair, rate, length, interrupt)?,
+            ),
         ];
         if !self.options.ipv6 {
             let rtt = foreign::sockperf(pair, rate, length, interrupt)?;

@@ -73,15 +73,7 @@ impl GoTools {
             &workspace.log(&format!("go-{}", self.name)),
             &mut go,
         )?;
-        fs::write(self.mark(workspace), self.wanted(workspace)?)?;
-        if !ALL
-            .iter()
-            .any(|tools| matches!(tools.find(workspace), Ok(None)))
-        {
-            // They share much of what is in it, and nobody needs its gigabytes after the last.
-            fs::remove_dir_all(cache(workspace))?;
-        }
-        Ok(())
+        Ok(fs::write(self.mark(workspace), self.wanted(workspace)?)?)
     }
 
     fn directory(&self, workspace: &Workspace) -> PathBuf {
@@ -107,6 +99,15 @@ impl GoTools {
         }
         Ok(wanted)
     }
+}
+
+/// Removes what the compiler kept: the programs share much of it, and nobody needs its gigabytes after the last.
+pub fn forget_cache(workspace: &Workspace) -> Result<()> {
+    let cache = cache(workspace);
+    if cache.exists() {
+        fs::remove_dir_all(cache)?;
+    }
+    Ok(())
 }
 
 /// What the compiler keeps between the builds: beside the programs and not in the user's home.
@@ -164,4 +165,10 @@ pub const PROMETHEUS: GoTools = GoTools {
     set: &[],
 };
 
-const ALL: [&GoTools; 4] = [&PROMETHEUS, &HELM, &COREDNS, &KUBERNETES];
+/// What benches are compared with.
+pub const BLACKBOX: GoTools = GoTools {
+    name: "blackbox",
+    packages: &["github.com/prometheus/blackbox_exporter"],
+    tags: &[],
+    set: &[],
+};

@@ -171,6 +171,7 @@ const PROBERS: &[(Prober, &str)] = &[
     (Prober::Sockperf, "`sockperf ping-pong`, client and server"),
     (Prober::Fping, "`fping`"),
     (Prober::Ping, "`ping`"),
+    (Prober::Blackbox, "`blackbox_exporter`, a request a probe"),
 ];
 const HEAD: &str = "\
 | prober | samples | P50 | P99 | P99.9 | max | P50, times the kernel's | P99.9, times the kernel's |
