@@ -24,7 +24,8 @@ ARG DT_COMMIT
 # Dates of the files, and with BuildKit of the image: --build-arg SOURCE_DATE_EPOCH=$(git log -1 --format=%ct)
 ARG SOURCE_DATE_EPOCH=0
 COPY . .
-RUN cargo xtask build && strip target/release/dt-agent target/release/dt-console \
+# Build scripts look at the date, and would compile anew what is compiled.
+RUN env -u SOURCE_DATE_EPOCH cargo xtask build && strip target/release/dt-agent target/release/dt-console \
     && cargo xtask sbom > target/release/sbom.cdx.json \
     && touch --date="@${SOURCE_DATE_EPOCH}" target/release/dt-agent target/release/dt-console target/release/sbom.cdx.json
 
