@@ -30,6 +30,8 @@ impl Images {
     /// Makes those that are not there, says of each what it took, and removes older ones.
     pub fn prepare(lab: &Lab) -> Result<Self> {
         let engine = Engine::for_builds(lab)?;
+        // What builds that failed or were killed left.
+        run(&mut engine.docker(&["container", "prune", "--force"]))?;
         let maker = Maker {
             engine: &engine,
             lab,
@@ -227,9 +229,9 @@ impl Maker<'_> {
     }
 
     fn build(&self, tag: &str, context: &Path, args: &[(&str, &str)]) -> Result<()> {
-        let mut command = self
-            .engine
-            .docker(&["build", "--network=host", "--tag", tag]);
+        let mut command =
+            self.engine
+                .docker(&["build", "--force-rm", "--network=host", "--tag", tag]);
         for (name, value) in args {
             command.arg(format!("--build-arg={name}={value}"));
         }
