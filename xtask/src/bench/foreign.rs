@@ -101,7 +101,7 @@ pub fn irtt(pair: &Pair, rate: u32, length: Duration, interrupt: &Interrupt) -> 
     let told = pair.dir().join("irtt.json");
     let mut client = pair.probing().command("irtt");
     client
-        .args(["client", "-Q", "-l", "96", "--wait", "1s"])
+        .args(["client", "-Q", "-l", "96", "--wait=1s"])
         .arg("-i")
         .arg(format!("{}us", 1_000_000 / rate))
         .arg("-d")
