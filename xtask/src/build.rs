@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 
 use crate::process;
 use crate::setup::{BPF_LINKER, BpfCore, DEBIAN_RUSTC};
-use crate::workspace::Workspace;
+use crate::workspace::{self, Workspace};
 
 /// What a build leaves, by absolute path.
 pub struct Built {
@@ -103,15 +103,14 @@ fn commit(workspace: &Workspace) -> String {
     {
         return given;
     }
-    let mut git = Command::new("git");
-    git.current_dir(workspace.root()).args([
+    let words = [
         "describe",
         "--always",
         "--exclude=*",
         "--abbrev=12",
         "--dirty=+",
-    ]);
-    process::capture(&mut git).map_or_else(|_| "unknown".to_owned(), |said| said.trim().to_owned())
+    ];
+    workspace::git(workspace, &words).unwrap_or_else(|| "unknown".to_owned())
 }
 
 fn compile_bpf(workspace: &Workspace, options: &[&str]) -> Result<()> {

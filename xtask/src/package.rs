@@ -6,7 +6,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use anyhow::{Context, Result};
 use clap::Args;
@@ -15,7 +15,7 @@ use crate::build::{self, Built};
 use crate::process;
 use crate::sbom;
 use crate::setup::{self, Group};
-use crate::workspace::Workspace;
+use crate::workspace::{self, Workspace};
 
 #[derive(Args)]
 pub struct Options {
@@ -60,11 +60,13 @@ pub fn make(workspace: &Workspace, programs: &Programs<'_>, version: &str) -> Re
     let depends = depends(&work, &tree)?;
     tree.control(version, arch.trim(), &depends)?;
     let package = work.with_file_name(format!("{name}.deb"));
+    // Without a repository the start of time.
+    let time = workspace::git(workspace, &["log", "-1", "--format=%ct"]);
     process::capture(
         Command::new("dpkg-deb")
             .args(["--root-owner-group", "-Zxz", "--build"])
             .args([&tree.root, &package])
-            .env("SOURCE_DATE_EPOCH", commit_time(workspace)),
+            .env("SOURCE_DATE_EPOCH", time.unwrap_or_else(|| "0".to_owned())),
     )?;
     fs::remove_dir_all(&work)?;
     Ok(package)
@@ -120,47 +122,39 @@ impl Tree {
     }
 
     fn texts(&self, workspace: &Workspace) -> Result<()> {
-        let mut texts = vec![
+        let doc = "usr/share/doc/distributed-trace";
+        let top = workspace.root();
+        let texts = [
             (
                 self.texts.join("dt-agent.service"),
-                "usr/lib/systemd/system/dt-agent.service",
+                "usr/lib/systemd/system/dt-agent.service".to_owned(),
             ),
             (
                 self.texts.join("agent.toml"),
-                "etc/distributed-trace/agent.toml",
+                "etc/distributed-trace/agent.toml".to_owned(),
             ),
-            (
-                self.texts.join("copyright"),
-                "usr/share/doc/distributed-trace/copyright",
-            ),
+            (self.texts.join("copyright"), format!("{doc}/copyright")),
             (
                 self.texts.join("peers.toml"),
-                "usr/share/doc/distributed-trace/examples/peers.toml",
+                format!("{doc}/examples/peers.toml"),
+            ),
+            (top.join("CHANGELOG.md"), format!("{doc}/NEWS")),
+            (
+                top.join("docs/operations.md"),
+                format!("{doc}/operations.md"),
             ),
         ];
-        let top = workspace.root();
-        texts.push((
-            top.join("CHANGELOG.md"),
-            "usr/share/doc/distributed-trace/NEWS",
-        ));
-        texts.push((
-            top.join("docs/operations.md"),
-            "usr/share/doc/distributed-trace/operations.md",
-        ));
         for (from, to) in texts {
             let text = fs::read_to_string(&from)
                 .with_context(|| format!("{} is missing in this checkout", from.display()))?;
-            self.write(to, &text)?;
+            self.write(&to, &text)?;
         }
         process::capture(
             Command::new("gzip")
                 .arg("-9n")
-                .arg(self.root.join("usr/share/doc/distributed-trace/NEWS")),
+                .arg(self.root.join(doc).join("NEWS")),
         )?;
-        self.write(
-            "usr/share/doc/distributed-trace/sbom.cdx.json",
-            &sbom::text(workspace)?,
-        )
+        self.write(&format!("{doc}/sbom.cdx.json"), &sbom::text(workspace)?)
     }
 
     fn control(&self, version: &str, arch: &str, depends: &str) -> Result<()> {
@@ -239,25 +233,12 @@ fn sums(root: &Path) -> Result<(String, u64)> {
     for file in &files {
         bytes += fs::metadata(root.join(file))?.len();
     }
-    let sums = process::capture(
-        Command::new("md5sum")
-            .current_dir(root)
-            .args(&files)
-            .stderr(Stdio::inherit()),
-    )?;
+    let sums = process::capture(Command::new("md5sum").current_dir(root).args(&files))?;
     Ok((sums, bytes))
 }
 
 fn mode(path: &Path, mode: u32) -> Result<()> {
     Ok(fs::set_permissions(path, fs::Permissions::from_mode(mode))?)
-}
-
-/// When the commit was made, in seconds since 1970; without a repository the start of that.
-fn commit_time(workspace: &Workspace) -> String {
-    let mut git = Command::new("git");
-    git.current_dir(workspace.root())
-        .args(["log", "-1", "--format=%ct"]);
-    process::capture(&mut git).map_or_else(|_| "0".to_owned(), |said| said.trim().to_owned())
 }
 
 const NAME: &str = "distributed-trace";

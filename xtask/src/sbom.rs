@@ -5,30 +5,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::process;
-use crate::workspace::{Workspace, host_triple};
+use crate::workspace::{self, Workspace};
 
 /// The bill of materials, a line break at its end. Same sources, same text.
 pub fn text(workspace: &Workspace) -> Result<String> {
-    let mut cargo = workspace.cargo();
-    cargo.args([
-        "metadata",
-        "--format-version=1",
-        "--locked",
-        "--filter-platform",
-    ]);
-    cargo.arg(host_triple(workspace)?);
-    let metadata: Metadata = serde_json::from_str(&process::capture(&mut cargo)?)
-        .context("cargo metadata speaks another dialect")?;
+    let metadata: Metadata = workspace::metadata(workspace)?;
     let lock: Lock = toml::from_str(&fs::read_to_string(workspace.root().join("Cargo.lock"))?)?;
     let mut bill = bill(&metadata, &lock);
-    if let Some(time) = commit_time(workspace) {
+    if let Some(time) = workspace::git(workspace, &["log", "-1", "--format=%cI"]) {
         bill["metadata"]["timestamp"] = json!(time);
     }
     Ok(serde_json::to_string_pretty(&bill)? + "\n")
@@ -141,14 +130,6 @@ fn component(package: &Package, hashes: &BTreeMap<(&str, &str), &str>) -> Value 
         component["hashes"] = json!([{"alg": "SHA-256", "content": hash}]);
     }
     component
-}
-
-/// As RFC 3339 has it; none without a repository.
-fn commit_time(workspace: &Workspace) -> Option<String> {
-    let mut git = Command::new("git");
-    git.current_dir(workspace.root())
-        .args(["log", "-1", "--format=%cI"]);
-    Some(process::capture(&mut git).ok()?.trim().to_owned())
 }
 
 #[derive(Deserialize)]

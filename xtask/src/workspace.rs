@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
+use serde::de::DeserializeOwned;
 
 use crate::process;
 
@@ -108,12 +109,27 @@ impl Workspace {
     }
 }
 
-/// The platform that is compiled for, as rustc names it.
-pub fn host_triple(workspace: &Workspace) -> Result<String> {
+/// What `cargo metadata` says of the tree on this platform, as far as `T` reads it.
+pub fn metadata<T: DeserializeOwned>(workspace: &Workspace) -> Result<T> {
     let mut rustc = Command::new("rustc");
     let text = process::capture(rustc.arg("-vV").current_dir(workspace.root()))?;
     let host = text.lines().find_map(|line| line.strip_prefix("host: "));
-    Ok(host.context("rustc -vV names no host")?.to_owned())
+    let mut cargo = workspace.cargo();
+    cargo
+        .args(["metadata", "--format-version=1", "--locked"])
+        .args([
+            "--filter-platform",
+            host.context("rustc -vV names no host")?,
+        ]);
+    serde_json::from_str(&process::capture(&mut cargo)?)
+        .context("cargo metadata speaks another dialect")
+}
+
+/// What git says of the clone; none where it is no repository, as in the context of an image.
+pub fn git(workspace: &Workspace, words: &[&str]) -> Option<String> {
+    let mut git = Command::new("git");
+    git.current_dir(workspace.root()).args(words);
+    Some(process::capture(&mut git).ok()?.trim().to_owned())
 }
 
 /// Refuses at once what needs root, with the line that gives it.

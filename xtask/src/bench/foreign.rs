@@ -151,6 +151,7 @@ pub fn blackbox(
                 rtt.record(ns);
             }
             asked += 1;
+            // Its pace: what it waits for is its own turn.
             thread::sleep((interval * asked).saturating_sub(watch.elapsed()));
         }
         Ok(rtt)

@@ -9,8 +9,7 @@ use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 
 use super::spdx;
-use crate::process;
-use crate::workspace::{Workspace, host_triple};
+use crate::workspace::{self, Workspace};
 
 /// Every crate is used under a licence of the list.
 pub fn licences(workspace: &Workspace) -> Result<()> {
@@ -144,17 +143,7 @@ struct Dependency {
 
 impl Tree {
     fn read(workspace: &Workspace) -> Result<Self> {
-        let host = host_triple(workspace)?;
-        let mut cargo = workspace.cargo();
-        cargo.args([
-            "metadata",
-            "--format-version=1",
-            "--locked",
-            "--filter-platform",
-            &host,
-        ]);
-        let json = process::capture(&mut cargo)?;
-        serde_json::from_str(&json).context("cargo metadata speaks another dialect")
+        workspace::metadata(workspace)
     }
 
     fn foreign(&self) -> impl Iterator<Item = &Package> {
