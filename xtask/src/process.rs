@@ -2,12 +2,15 @@
 
 use std::fs::{self, File};
 use std::io::{IsTerminal, Write};
-use std::path::Path;
-use std::process::{Command, ExitStatus, Stdio};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
 
 use crate::clock::Stopwatch;
 
@@ -26,6 +29,11 @@ pub fn run_shown(command: &mut Command) -> Result<()> {
 /// in the error.
 pub fn run_logged(label: &str, log: &Path, command: &mut Command) -> Result<()> {
     let status = run_to_log(label, log, command)?;
+    judge(status, &line(command), log)
+}
+
+/// An error with the end of what the command wrote to `log`, unless it ended well.
+fn judge(status: ExitStatus, line: &str, log: &Path) -> Result<()> {
     if status.success() {
         return Ok(());
     }
@@ -33,10 +41,56 @@ pub fn run_logged(label: &str, log: &Path, command: &mut Command) -> Result<()> 
     let lines: Vec<_> = text.lines().collect();
     let tail = lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n");
     bail!(
-        "{} ended with {status}; all of its output is in {}, the end of it:\n{tail}",
-        line(command),
+        "{line} ended with {status}; all of its output is in {}, the end of it:\n{tail}",
         log.display()
     )
+}
+
+/// A child that works while others do, with its output in a log; dropping it ends it and all that it started.
+pub struct Beside {
+    child: Child,
+    line: String,
+    log: PathBuf,
+}
+
+impl Beside {
+    /// Starts `command`, which gives way to whatever else wants the CPUs.
+    pub fn start(log: &Path, command: &Command) -> Result<Self> {
+        let mut nice = Command::new("nice");
+        nice.args(["-n", "19"])
+            .arg(command.get_program())
+            .args(command.get_args())
+            .process_group(0);
+        Ok(Self {
+            child: spawn_logged(log, &mut nice)?,
+            line: line(command),
+            log: log.to_owned(),
+        })
+    }
+
+    /// Waits for its end, or for `gives_up`. On failure the end of its output is in the error.
+    pub fn wait(mut self, label: &str, gives_up: impl Fn() -> bool) -> Result<()> {
+        let mut progress = Progress::new(label);
+        while !gives_up() {
+            if let Some(status) = self.child.try_wait()? {
+                progress.clear();
+                return judge(status, &self.line, &self.log);
+            }
+            thread::sleep(Duration::from_millis(50));
+            progress.tick();
+        }
+        bail!("{} was not waited for", self.line)
+    }
+}
+
+impl Drop for Beside {
+    fn drop(&mut self) {
+        if let Ok(None) = self.child.try_wait() {
+            // Not reaped yet, so the group is still the child's.
+            let _ = killpg(Pid::from_raw(self.child.id() as i32), Signal::SIGTERM);
+            let _ = self.child.wait();
+        }
+    }
 }
 
 /// Like [`run_logged`], but a failure has all of the output and nothing else: for commands whose output is the finding.
@@ -73,14 +127,7 @@ pub fn line(command: &Command) -> String {
 }
 
 fn run_to_log(label: &str, log: &Path, command: &mut Command) -> Result<ExitStatus> {
-    let mut file = create_log(log)?;
-    writeln!(file, "$ {}", line(command))?;
-    let mut child = command
-        .stdin(Stdio::null())
-        .stdout(file.try_clone()?)
-        .stderr(file)
-        .spawn()
-        .with_context(|| format!("cannot start {}", line(command)))?;
+    let mut child = spawn_logged(log, command)?;
     let mut progress = Progress::new(label);
     let status = loop {
         if let Some(status) = child.try_wait()? {
@@ -91,6 +138,17 @@ fn run_to_log(label: &str, log: &Path, command: &mut Command) -> Result<ExitStat
     };
     progress.clear();
     Ok(status)
+}
+
+fn spawn_logged(log: &Path, command: &mut Command) -> Result<Child> {
+    let mut file = create_log(log)?;
+    writeln!(file, "$ {}", line(command))?;
+    command
+        .stdin(Stdio::null())
+        .stdout(file.try_clone()?)
+        .stderr(file)
+        .spawn()
+        .with_context(|| format!("cannot start {}", line(command)))
 }
 
 fn create_log(log: &Path) -> Result<File> {

@@ -33,6 +33,8 @@ pub enum Group {
     /// What `demo --full` needs beside that: ZooKeeper and Kafka.
     DemoFull,
     Test,
+    /// The part of that which only the last tests need, and which takes as long as all the rest
+    LastTests,
     Bench,
     Package,
 }
@@ -40,10 +42,18 @@ pub enum Group {
 /// Provides everything `group` needs, and says of each step what it found or did and how long that took.
 pub fn run(workspace: &Workspace, group: Group) -> Result<()> {
     for need in NEEDS.iter().filter(|need| need.is_for(group)) {
-        need.satisfy(workspace)
-            .with_context(|| format!("set-up of {} failed", need.what.name()))?;
+        need.satisfy_named(workspace)?;
     }
     go_tools::forget_cache(workspace)
+}
+
+/// The same for the tests, but for what only the last of them need.
+pub fn run_for_first_tests(workspace: &Workspace) -> Result<()> {
+    let first = |need: &&Need| need.is_for(Group::Test) && !need.groups.contains(&Group::LastTests);
+    for need in NEEDS.iter().filter(first) {
+        need.satisfy_named(workspace)?;
+    }
+    Ok(())
 }
 
 /// One row of the table: a thing, and the commands that cannot work without it.
@@ -65,6 +75,11 @@ enum What {
 impl Need {
     fn is_for(&self, group: Group) -> bool {
         group == Group::All || self.groups.contains(&group)
+    }
+
+    fn satisfy_named(&self, workspace: &Workspace) -> Result<()> {
+        self.satisfy(workspace)
+            .with_context(|| format!("set-up of {} failed", self.what.name()))
     }
 
     fn satisfy(&self, workspace: &Workspace) -> Result<()> {
@@ -227,7 +242,7 @@ const NEEDS: &[Need] = &[
     },
     Need {
         what: What::CargoTool(&STAMP_SUITE),
-        groups: &[Group::Test, Group::Bench],
+        groups: &[Group::Test, Group::LastTests, Group::Bench],
     },
     Need {
         what: What::Kafka,
@@ -244,19 +259,19 @@ const NEEDS: &[Need] = &[
     },
     Need {
         what: What::GoTools(&PROMETHEUS),
-        groups: &[Group::Test],
+        groups: &[Group::Test, Group::LastTests],
     },
     Need {
         what: What::GoTools(&HELM),
-        groups: &[Group::Test],
+        groups: &[Group::Test, Group::LastTests],
     },
     Need {
         what: What::GoTools(&COREDNS),
-        groups: &[Group::Test],
+        groups: &[Group::Test, Group::LastTests],
     },
     Need {
         what: What::GoTools(&KUBERNETES),
-        groups: &[Group::Test],
+        groups: &[Group::Test, Group::LastTests],
     },
 ];
 

@@ -1,9 +1,11 @@
 //! `cargo xtask test`: set up, build, then every test there is, what took how long, and one line with the totals.
 //!
-//! Three runs of `cargo test`: what needs only a host, the BPF crate's plain functions, and what needs a kernel. All three
-//! run whatever the earlier ones said.
+//! Several runs of `cargo test`: what needs only a host, the BPF crate's plain functions, and what needs a kernel. All of them
+//! run whatever the earlier ones said. Programs that only the last tests run, a Kubernetes above all, take ten minutes to build;
+//! meanwhile the other tests, which mostly wait, run beside that.
 
 mod stages;
+mod suites;
 mod totals;
 
 use std::env;
@@ -24,16 +26,18 @@ use nix::unistd::Pid;
 use crate::build::{self, Built};
 use crate::clock::Stopwatch;
 use crate::package;
-use crate::setup::{self, Group};
+use crate::process::Beside;
+use crate::setup;
 use crate::workspace::Workspace;
 use stages::Stages;
+use suites::Suite;
 use totals::Totals;
 
 /// Runs the tests whose name contains `filter`, or all of them.
 pub fn run(workspace: &Workspace, filter: Option<&str>) -> Result<()> {
     let mut seen = Seen::default();
     let watch = Stopwatch::start();
-    setup::run(workspace, Group::Test)?;
+    setup::run_for_first_tests(workspace)?;
     seen.stages.add("set-up", watch.elapsed());
     let watch = Stopwatch::start();
     let environment = build_all(workspace)?;
@@ -45,9 +49,15 @@ pub fn run(workspace: &Workspace, filter: Option<&str>) -> Result<()> {
         environment,
         interrupt: Interrupt::catch()?,
     };
+    let mut later = Some(start_later(workspace)?);
     let mut failed = Vec::new();
-    for suite in SUITES {
-        let passed = run.suite(suite, &mut seen);
+    for suite in suites::all(workspace)? {
+        if suite.is_last
+            && let Some(later) = later.take()
+        {
+            run.await_later(later, &mut seen)?;
+        }
+        let passed = run.suite(&suite, &mut seen);
         if !passed.with_context(|| format!("the {} tests", suite.name))? {
             failed.push(suite.name);
         }
@@ -71,6 +81,18 @@ pub fn run(workspace: &Workspace, filter: Option<&str>) -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// Sets up beside the first tests what the last ones need.
+fn start_later(workspace: &Workspace) -> Result<Beside> {
+    let mut setup = Command::new(env::current_exe()?);
+    setup.args(["setup", "--for", "last-tests"]);
+    let log = workspace.log("setup-last-tests");
+    eprintln!(
+        "What only the last tests need is set up beside the others; see {}",
+        log.display()
+    );
+    Beside::start(&log, &setup)
 }
 
 /// All that tests run, and where they find it.
@@ -124,12 +146,22 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
+    fn await_later(&self, later: Beside, seen: &mut Seen) -> Result<()> {
+        let watch = Stopwatch::start();
+        let label = "set-up for the last tests";
+        let waited = later.wait(label, || self.interrupt.arrived());
+        seen.stages.add("waited for set-up", watch.elapsed());
+        waited.context(
+            "set-up for the last tests failed; to see it alone: cargo xtask setup --for last-tests",
+        )
+    }
+
     /// Whether all tests of the suite passed.
     fn suite(&self, suite: &Suite, seen: &mut Seen) -> Result<bool> {
         let mut cargo = self.workspace.cargo();
         cargo
             .args(["test", "--locked", "--no-fail-fast"])
-            .args(suite.packages)
+            .args(&suite.targets)
             .args(self.filter)
             .arg("--")
             .args(suite.options)
@@ -142,12 +174,6 @@ impl Run<'_> {
             .add(&name, watch.elapsed().saturating_sub(tests));
         Ok(passed)
     }
-}
-
-struct Suite {
-    name: &'static str,
-    packages: &'static [&'static str],
-    options: &'static [&'static str],
 }
 
 /// Runs `command` with its output passed on line by line and counted on the way.
@@ -225,31 +251,3 @@ fn environment(
 fn ci() -> bool {
     env::var("CI").is_ok_and(|value| value == "true")
 }
-
-const SUITES: &[Suite] = &[
-    Suite {
-        name: "host",
-        packages: &[
-            "--workspace",
-            "--exclude",
-            "dt-ebpf",
-            "--exclude",
-            "dt-tests",
-            // Its own tests of what the benches with a broker compute.
-            "--features",
-            "xtask/kafka",
-        ],
-        options: &[],
-    },
-    Suite {
-        name: "BPF crate",
-        packages: &["--package", "dt-ebpf"],
-        options: &[],
-    },
-    Suite {
-        name: "kernel",
-        packages: &["--package", "dt-tests", "--features", "kafka"],
-        // Hosts and clocks are shared: two tests at a time would disturb each other's measurements.
-        options: &["--test-threads=1"],
-    },
-];
