@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::hint::black_box;
+use std::sync::Arc;
 
 use dt_agent::adapters::clock;
 use dt_agent::engine::mesh::{Family, Labels, Mesh, MeshSettings};
@@ -104,15 +105,15 @@ fn sighting(town: &Town, index: usize, announced: Announced) -> Sighting {
         path: server.name.clone(),
         created: index as i64,
         record: Ok(Record {
-            name: server.name.clone(),
+            name: server.name.as_str().into(),
             identity: identity(index),
-            addresses: vec![[10, high, middle, low].into()],
+            addresses: [[10, high, middle, low].into()].into(),
             port: 862,
-            labels: Labels {
+            labels: Arc::new(Labels {
                 zone: Some(server.zone.clone()),
                 rack: Some(server.rack.clone()),
                 ..Labels::default()
-            },
+            }),
             announced,
             handover_ns: 0,
         }),

@@ -81,7 +81,9 @@ pub(super) fn silent_interfaces(places: &Places, silent: &BTreeSet<Slot>) -> BTr
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::mesh::{Labels, MemberState};
+    use std::sync::Arc;
+
+    use crate::engine::mesh::MemberState;
 
     fn places(homeless: &[u16], housed: &[u16]) -> Places {
         let place = |interface: Option<&str>| Place {
@@ -89,7 +91,7 @@ mod tests {
                 name: "n".into(),
                 address: IpAddr::from([10, 0, 0, 1]),
                 port: 862,
-                labels: Labels::default(),
+                labels: Arc::default(),
                 state: MemberState::Unsaid,
             },
             interface: interface.map(Into::into),

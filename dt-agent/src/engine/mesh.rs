@@ -13,10 +13,13 @@ mod slots;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use dt_common::map::MAX_MEMBERS;
 
-pub use member::{Family, Labels, Member, MemberState, Membership, Peer, PeerChange, Slot};
+pub use member::{
+    Family, LabelPool, Labels, Member, MemberState, Membership, Peer, PeerChange, Slot,
+};
 pub use problem::Problem;
 
 use super::pinglist::{Node, Pinglist, Shape};
@@ -31,9 +34,9 @@ pub struct Mesh {
     shape: Shape,
     own: Option<Member>,
     stopped: bool,
-    peers: BTreeMap<String, (Slot, Peer)>,
+    peers: BTreeMap<Arc<str>, (Slot, Peer)>,
     slots: Slots,
-    admitted: BTreeMap<String, (u16, Vec<IpAddr>)>,
+    admitted: BTreeMap<Arc<str>, (u16, Arc<[IpAddr]>)>,
     numbers: Slots,
     problems: Vec<Problem>,
 }
@@ -155,10 +158,10 @@ impl Mesh {
         let peer = |index: usize| {
             let (member, address) = within_reach[index];
             Peer {
-                name: member.name.clone(),
+                name: Arc::clone(&member.name),
                 address,
                 port: member.port,
-                labels: member.labels.clone(),
+                labels: Arc::clone(&member.labels),
                 state: member.state,
             }
         };
@@ -166,11 +169,11 @@ impl Mesh {
     }
 
     fn admit(&mut self, members: &[&Member]) {
-        let by_name = members.iter().map(|member| (member.name.as_str(), *member));
+        let by_name = members.iter().map(|member| (&*member.name, *member));
         let mut new: HashMap<_, _> = by_name.collect();
         let numbers = &mut self.numbers;
         self.admitted.retain(|name, (number, addresses)| {
-            let member = new.remove(name.as_str());
+            let member = new.remove(&**name);
             match member {
                 Some(member) => addresses.clone_from(&member.addresses),
                 None => numbers.give_back(*number),
@@ -182,14 +185,15 @@ impl Mesh {
         }
         let mut refused = Vec::new();
         for member in members {
-            if !new.contains_key(member.name.as_str()) {
+            if !new.contains_key(&*member.name) {
                 continue;
             }
             if let Some(number) = self.numbers.take() {
+                let addresses = Arc::clone(&member.addresses);
                 self.admitted
-                    .insert(member.name.clone(), (number, member.addresses.clone()));
+                    .insert(Arc::clone(&member.name), (number, addresses));
             } else {
-                refused.push(member.name.clone());
+                refused.push(member.name.to_string());
             }
         }
         if !refused.is_empty() {
@@ -222,7 +226,8 @@ impl Mesh {
                     updates.push(PeerChange::Update { slot: *slot, peer });
                 }
             } else if let Some(slot) = self.slots.take().map(Slot) {
-                self.peers.insert(peer.name.clone(), (slot, peer.clone()));
+                self.peers
+                    .insert(Arc::clone(&peer.name), (slot, peer.clone()));
                 joins.push(PeerChange::Join { slot, peer });
             }
         }

@@ -9,10 +9,11 @@ mod record;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use dt_common::time::MonoNanos;
 
-use super::mesh::{Member, MemberState, Membership};
+use super::mesh::{LabelPool, Member, MemberState, Membership};
 
 pub use record::{Announced, Identity, Record};
 
@@ -23,11 +24,12 @@ pub struct Registry {
     /// By path, what the service holds now.
     nodes: BTreeMap<String, Seen>,
     /// By member's name, the paths of its nodes.
-    paths: BTreeMap<String, BTreeSet<String>>,
+    paths: BTreeMap<Arc<str>, BTreeSet<String>>,
     /// By name, members as last known: present ones and those that are kept after they vanished.
-    members: BTreeMap<String, Known>,
+    members: BTreeMap<Arc<str>, Known>,
     /// Names of members that have a node.
-    held: BTreeSet<String>,
+    held: BTreeSet<Arc<str>>,
+    labels: LabelPool,
     stop: bool,
     away_since: Option<MonoNanos>,
     /// The service was out of reach for the whole grace period, and still is.
@@ -102,6 +104,7 @@ impl Registry {
             paths: BTreeMap::new(),
             members: BTreeMap::new(),
             held: BTreeSet::new(),
+            labels: LabelPool::default(),
             stop: false,
             away_since: None,
             alone: false,
@@ -153,7 +156,7 @@ impl Registry {
         let names = self.members.keys();
         names
             .filter(|name| !self.held.contains(*name))
-            .cloned()
+            .map(ToString::to_string)
             .collect()
     }
 
@@ -184,7 +187,7 @@ impl Registry {
     /// When [`Self::handle_timeout`] is due next; in the past if it is overdue.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<MonoNanos> {
-        let end_of = |(name, known): (&String, &Known)| match known.presence {
+        let end_of = |(name, known): (&Arc<str>, &Known)| match known.presence {
             Presence::Alive => None,
             Presence::Restarting { until } => Some(until),
             // Kept for as long as its node is there.
@@ -216,7 +219,7 @@ impl Registry {
     /// Whether another host holds this node's name: it was first.
     #[must_use]
     pub fn rival(&self) -> Option<Identity> {
-        let known = self.members.get(&self.settings.name)?;
+        let known = self.members.get(self.settings.name.as_str())?;
         let is_present = !matches!(known.presence, Presence::Failed { .. });
         (is_present && known.record.identity != self.settings.identity)
             .then_some(known.record.identity)
@@ -238,21 +241,24 @@ impl Registry {
     }
 
     /// Notes a node, whose path is free; whose it is.
-    fn put(&mut self, sighting: Sighting) -> Option<String> {
+    fn put(&mut self, sighting: Sighting) -> Option<Arc<str>> {
         let Sighting {
             path,
             created,
-            record,
+            mut record,
         } = sighting;
-        let name = match &record {
-            Ok(record) => Some(record.name.clone()),
+        let name = match &mut record {
+            Ok(record) => {
+                record.labels = self.labels.share(Arc::clone(&record.labels));
+                Some(Arc::clone(&record.name))
+            }
             Err(reason) => {
                 self.refused.insert(path.clone(), reason.clone());
                 None
             }
         };
         if let Some(name) = &name {
-            let paths = self.paths.entry(name.clone()).or_default();
+            let paths = self.paths.entry(Arc::clone(name)).or_default();
             paths.insert(path.clone());
         }
         self.nodes.insert(path, Seen { created, record });
@@ -260,7 +266,7 @@ impl Registry {
     }
 
     /// Forgets a node; whose it was.
-    fn take_away(&mut self, path: &str) -> Option<String> {
+    fn take_away(&mut self, path: &str) -> Option<Arc<str>> {
         self.refused.remove(path);
         let name = self.nodes.remove(path)?.record.ok()?.name;
         if let Some(paths) = self.paths.get_mut(&name) {
@@ -273,12 +279,12 @@ impl Registry {
     }
 
     /// Compares what is there under these names with what was known. Only these: of ten thousand members one changes.
-    fn judge(&mut self, touched: &BTreeSet<String>, now: MonoNanos) {
+    fn judge(&mut self, touched: &BTreeSet<Arc<str>>, now: MonoNanos) {
         for name in touched {
             match self.present(name) {
                 Some((created, record)) => {
-                    self.held.insert(name.clone());
-                    self.meet(name.clone(), created, record, now);
+                    self.held.insert(Arc::clone(name));
+                    self.meet(Arc::clone(name), created, record, now);
                 }
                 None => self.miss(name, now),
             }
@@ -339,7 +345,7 @@ impl Registry {
         }
     }
 
-    fn meet(&mut self, name: String, created: i64, record: Record, now: MonoNanos) {
+    fn meet(&mut self, name: Arc<str>, created: i64, record: Record, now: MonoNanos) {
         let before = self.members.get(&name);
         let same_host = before.filter(|known| known.record.identity == record.identity);
         let presence = match (record.announced, same_host.map(|known| known.presence)) {
@@ -390,10 +396,10 @@ impl Registry {
 impl Known {
     fn member(&self) -> Member {
         Member {
-            name: self.record.name.clone(),
-            addresses: self.record.addresses.clone(),
+            name: Arc::clone(&self.record.name),
+            addresses: Arc::clone(&self.record.addresses),
             port: self.record.port,
-            labels: self.record.labels.clone(),
+            labels: Arc::clone(&self.record.labels),
             state: match self.presence {
                 Presence::Alive => MemberState::Alive,
                 Presence::Restarting { .. } => MemberState::Restarting,

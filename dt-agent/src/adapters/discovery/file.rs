@@ -253,14 +253,14 @@ fn assemble(file: &PeersFile, names: &Names) -> Discovered {
     for entry in &file.entries {
         match addresses_of(entry, names) {
             Ok(addresses) => found.membership.members.push(Member {
-                name: entry.name.clone(),
-                addresses,
+                name: Arc::clone(&entry.name),
+                addresses: addresses.into(),
                 port: entry.port,
-                labels: entry.labels.clone(),
+                labels: Arc::clone(&entry.labels),
                 state: MemberState::Unsaid,
             }),
             Err(reason) => found.left_out.push(LeftOut {
-                name: entry.name.clone(),
+                name: entry.name.to_string(),
                 reason,
             }),
         }

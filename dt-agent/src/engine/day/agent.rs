@@ -77,13 +77,13 @@ impl Agent {
                     went += 1;
                 }
                 PeerChange::Update { slot, peer } => {
-                    assert_eq!(self.peers[&slot].name, peer.name);
+                    assert_eq!(*self.peers[&slot].name, *peer.name);
                     changed += 1;
                 }
                 PeerChange::Join { slot, peer } => {
                     self.schedule.add(slot, self.rate, now);
                     let probed = Probed {
-                        name: peer.name,
+                        name: peer.name.to_string(),
                         since: now,
                         sent: 0,
                         skipped: 0,
@@ -163,10 +163,7 @@ impl Agent {
         assert_eq!(probed.len(), self.peers.len(), "each once");
         assert!(probed == town.names(&list.chosen), "{}", self.name);
         assert_eq!(self.mesh.shape(), list.shape);
-        let told = self
-            .mesh
-            .peers()
-            .map(|(slot, peer)| (slot, peer.name.as_str()));
+        let told = self.mesh.peers().map(|(slot, peer)| (slot, &*peer.name));
         let told: BTreeMap<_, _> = told.collect();
         let booked = self
             .peers

@@ -1,6 +1,7 @@
 //! Ten thousand hosts, what befalls them in a day, and what an agent is to make of it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use dt_common::time::MonoNanos;
 
@@ -106,7 +107,7 @@ impl World {
             for _ in 0..servers(place) {
                 let mut host = world.host(place);
                 listing.push(world.raise(&mut host));
-                world.hosts.insert(host.record.name.clone(), host);
+                world.hosts.insert(host.record.name.to_string(), host);
             }
         }
         world.registry.handle_listing(listing, false, world.now);
@@ -131,9 +132,7 @@ impl World {
     pub fn membership(&self) -> Membership {
         let membership = self.registry.membership();
         let told = membership.members.iter();
-        let told: BTreeMap<_, _> = told
-            .map(|member| (member.name.as_str(), member.state))
-            .collect();
+        let told: BTreeMap<_, _> = told.map(|member| (&*member.name, member.state)).collect();
         let hosts = self.hosts.iter();
         let wanted: BTreeMap<_, _> = hosts
             .map(|(name, host)| (name.as_str(), host.state.told()))
@@ -239,7 +238,7 @@ impl World {
 
     fn up(&mut self, mut hosts: Vec<Host>) -> Happening {
         let (mut seen, mut gone) = (Vec::new(), Vec::new());
-        let what = |host: &Host| match self.hosts.get(&host.record.name).map(|host| host.state) {
+        let what = |host: &Host| match self.hosts.get(&*host.record.name).map(|host| host.state) {
             None => What::Joined,
             Some(State::Restarting { .. }) => What::Restarted,
             Some(State::Down { .. } | State::Up) => What::Returned,
@@ -247,11 +246,12 @@ impl World {
         let what: Vec<_> = hosts.iter().map(what).collect();
         assert!(what.iter().all(|one| *one == what[0]), "all alike");
         for host in &mut hosts {
-            let before = self.hosts.get(&host.record.name);
+            let before = self.hosts.get(&*host.record.name);
             // The earlier session's node, if it is still there.
             gone.extend(before.and_then(|before| before.path.clone()));
             seen.push(self.raise(host));
-            self.hosts.insert(host.record.name.clone(), host.clone());
+            self.hosts
+                .insert(host.record.name.to_string(), host.clone());
         }
         self.registry.handle_changes(seen, gone, self.now);
         Happening::of(what[0], &hosts)
@@ -325,15 +325,15 @@ impl World {
         self.made += 1;
         let [_, high, middle, low] = number.to_be_bytes();
         let record = Record {
-            name: name(number),
+            name: name(number).into(),
             identity: identity(number),
-            addresses: vec![[10, high, middle, low].into()],
+            addresses: [[10, high, middle, low].into()].into(),
             port: 862,
-            labels: Labels {
+            labels: Arc::new(Labels {
                 zone: Some(format!("zone-{}", place.0)),
                 rack: Some(format!("rack-{}", place.1)),
                 ..Labels::default()
-            },
+            }),
             announced: Announced::Alive,
             handover_ns: 3 * MINUTE,
         };
@@ -396,7 +396,7 @@ impl Happening {
         Self {
             what,
             hosts: hosts
-                .map(|host| (host.record.name.clone(), host.place))
+                .map(|host| (host.record.name.to_string(), host.place))
                 .collect(),
         }
     }

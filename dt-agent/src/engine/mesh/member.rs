@@ -1,8 +1,12 @@
 //! What is known of the nodes of a mesh: as discovery delivers them, and as the prober sees them.
+//!
+//! Names, addresses and labels are shared: each of ten thousand members is held by whoever found it, by whoever compares, and by
+//! whoever probes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 /// The whole mesh as one source of discovery sees it at one moment.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -17,13 +21,13 @@ pub struct Membership {
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Member {
     /// Name, unique in the mesh.
-    pub name: String,
+    pub name: Arc<str>,
     /// Addresses in order of preference, IPv4 and IPv6 mixed.
-    pub addresses: Vec<IpAddr>,
+    pub addresses: Arc<[IpAddr]>,
     /// UDP port on which it answers.
     pub port: u16,
     /// Where it stands.
-    pub labels: Labels,
+    pub labels: Arc<Labels>,
     /// Whether it is there.
     pub state: MemberState,
 }
@@ -43,7 +47,7 @@ pub enum MemberState {
 }
 
 /// Where a node stands and what it is; all of it is optional.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Debug, Default, Eq, Hash, PartialEq)]
 pub struct Labels {
     /// Zone, data centre or site.
     pub zone: Option<String>,
@@ -57,17 +61,42 @@ pub struct Labels {
     pub other: BTreeMap<String, String>,
 }
 
+/// Gives equal labels out as one: most of a rack's servers have the same.
+#[derive(Debug, Default)]
+pub struct LabelPool {
+    held: HashSet<Arc<Labels>>,
+    /// With so many it looks for those that nobody has any more.
+    full_at: usize,
+}
+
+impl LabelPool {
+    /// The same labels, as somebody has them already.
+    pub fn share(&mut self, labels: Arc<Labels>) -> Arc<Labels> {
+        if let Some(held) = self.held.get(&labels) {
+            return Arc::clone(held);
+        }
+        if self.held.len() >= self.full_at {
+            self.held.retain(|held| Arc::strong_count(held) > 1);
+            self.full_at = (2 * self.held.len()).max(LEAST_POOL);
+        }
+        self.held.insert(Arc::clone(&labels));
+        labels
+    }
+}
+
+const LEAST_POOL: usize = 64;
+
 /// A member that this node probes.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Peer {
     /// Name, unique in the mesh.
-    pub name: String,
+    pub name: Arc<str>,
     /// The address that is probed.
     pub address: IpAddr,
     /// UDP port on which it answers.
     pub port: u16,
     /// Where it stands.
-    pub labels: Labels,
+    pub labels: Arc<Labels>,
     /// Whether it is there, by the membership.
     pub state: MemberState,
 }
@@ -123,4 +152,35 @@ pub enum PeerChange {
         /// Who it is.
         peer: Peer,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of_rack(rack: usize) -> Arc<Labels> {
+        Arc::new(Labels {
+            rack: Some(format!("r{rack}")),
+            ..Labels::default()
+        })
+    }
+
+    #[test]
+    fn equal_labels_are_held_once_and_forgotten_with_their_last_holder() {
+        let mut pool = LabelPool::default();
+        let held: Vec<_> = (0..10_000)
+            .map(|node| pool.share(of_rack(node / 40)))
+            .collect();
+        assert!(
+            held.chunks(40)
+                .all(|rack| rack.iter().all(|one| Arc::ptr_eq(one, &rack[0])))
+        );
+        drop(held);
+        let lives = pool.share(of_rack(0));
+        for rack in 1_000..3_000 {
+            drop(pool.share(of_rack(rack)));
+        }
+        assert!(pool.held.len() <= 1_024, "{}", pool.held.len());
+        assert!(Arc::ptr_eq(&lives, &pool.share(of_rack(0))));
+    }
 }

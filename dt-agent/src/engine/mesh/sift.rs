@@ -23,7 +23,7 @@ impl<'a> Sifted<'a> {
         let own = membership
             .members
             .iter()
-            .find(|member| member.name == settings.name);
+            .find(|member| *member.name == *settings.name);
         let mut sieve = Sieve::new(own, membership.members.len());
         let others = membership
             .members
@@ -51,7 +51,7 @@ impl<'a> Sifted<'a> {
             match common_address(own, member, family) {
                 Some(address) => self.within_reach.push((member, address)),
                 None => self.problems.push(Problem::NoCommonFamily {
-                    name: member.name.clone(),
+                    name: member.name.to_string(),
                 }),
             }
         }
@@ -70,7 +70,7 @@ struct Sieve<'a> {
 impl<'a> Sieve<'a> {
     fn new(own: Option<&'a Member>, members: usize) -> Self {
         let mut names = HashSet::with_capacity(members);
-        names.extend(own.map(|own| own.name.as_str()));
+        names.extend(own.map(|own| &*own.name));
         Self {
             holders: HashMap::with_capacity(members),
             names,
@@ -85,15 +85,15 @@ impl<'a> Sieve<'a> {
             return false;
         }
         self.names.insert(&member.name);
-        for address in &member.addresses {
+        for address in member.addresses.iter() {
             self.holders.insert(address.to_canonical(), &member.name);
         }
         true
     }
 
     fn problem_with(&self, member: &Member) -> Option<Problem> {
-        let name = || member.name.clone();
-        if self.names.contains(member.name.as_str()) {
+        let name = || member.name.to_string();
+        if self.names.contains(&*member.name) {
             return Some(Problem::DuplicateName { name: name() });
         }
         if member.addresses.is_empty() {

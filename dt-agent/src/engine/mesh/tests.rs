@@ -6,13 +6,13 @@ use super::*;
 
 fn member(name: &str, addresses: &[&str]) -> Member {
     Member {
-        name: name.to_owned(),
+        name: name.into(),
         addresses: addresses
             .iter()
             .map(|text| text.parse().expect("an address"))
             .collect(),
         port: 862,
-        labels: Labels::default(),
+        labels: Arc::default(),
         state: MemberState::Alive,
     }
 }
@@ -41,7 +41,7 @@ fn me() -> Member {
 }
 
 fn names(mesh: &Mesh) -> Vec<&str> {
-    mesh.peers().map(|(_, peer)| peer.name.as_str()).collect()
+    mesh.peers().map(|(_, peer)| &*peer.name).collect()
 }
 
 #[test]
@@ -55,7 +55,7 @@ fn all_others_are_peers() {
     let joined: Vec<_> = changes
         .iter()
         .map(|change| match change {
-            PeerChange::Join { slot, peer } => (slot.0, peer.name.as_str()),
+            PeerChange::Join { slot, peer } => (slot.0, &*peer.name),
             other => panic!("{other:?}"),
         })
         .collect();
@@ -225,7 +225,10 @@ fn new_labels_are_an_update_and_a_new_address_is_another_path() {
     let mut mesh = mesh();
     let mut a = member("a", &["10.0.0.2"]);
     mesh.handle_membership(&membership(&[me(), a.clone()]));
-    a.labels.rack = Some(String::from("r7"));
+    a.labels = Arc::new(Labels {
+        rack: Some(String::from("r7")),
+        ..Labels::default()
+    });
     let changes = mesh.handle_membership(&membership(&[me(), a.clone()]));
     assert!(
         matches!(&changes[..], [PeerChange::Update { slot: Slot(1), peer }] if peer.labels == a.labels),
@@ -337,7 +340,7 @@ fn ten_thousand_members_and_more_fit() {
 fn many(others: u32) -> Vec<Member> {
     let mut members = vec![me()];
     members.extend((0..others).map(|index| Member {
-        addresses: vec![IpAddr::V4((0x0b00_0000 + index).into())],
+        addresses: [IpAddr::V4((0x0b00_0000 + index).into())].into(),
         ..member(&format!("n{index}"), &[])
     }));
     members
@@ -352,19 +355,19 @@ fn any_member() -> impl Strategy<Value = Member> {
     )
         .prop_map(|(name, addresses, port, rack)| Member {
             name: if name == 0 {
-                String::from("me")
+                "me".into()
             } else {
-                format!("n{name}")
+                format!("n{name}").into()
             },
             addresses: addresses
                 .into_iter()
                 .map(|last| IpAddr::from([10, 0, 0, last]))
                 .collect(),
             port,
-            labels: Labels {
+            labels: Arc::new(Labels {
                 rack: Some(format!("r{rack}")),
                 ..Labels::default()
-            },
+            }),
             state: MemberState::Alive,
         })
 }
@@ -401,7 +404,7 @@ proptest! {
             prop_assert_eq!(model.len(), fresh.peers().count(), "history does not matter");
             prop_assert!(fresh.peers().all(|(_, peer)| model.values().any(|known| known == peer)));
             prop_assert!(model.len() <= 6);
-            prop_assert!(model.values().all(|peer| peer.name != "me"));
+            prop_assert!(model.values().all(|peer| &*peer.name != "me"));
             prop_assert_eq!(mesh.handle_membership(&membership), []);
         }
     }

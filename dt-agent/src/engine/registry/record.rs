@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use crate::engine::mesh::Labels;
 
@@ -9,15 +10,15 @@ use crate::engine::mesh::Labels;
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Record {
     /// Name of its node.
-    pub name: String,
+    pub name: Arc<str>,
     /// Which host it is, whatever it is called.
     pub identity: Identity,
     /// Addresses in order of preference; at least one.
-    pub addresses: Vec<IpAddr>,
+    pub addresses: Arc<[IpAddr]>,
     /// UDP port on which it answers.
     pub port: u16,
     /// Where it stands.
-    pub labels: Labels,
+    pub labels: Arc<Labels>,
     /// What it does.
     pub announced: Announced,
     /// For how long after RESTARTING it is expected back, ns.

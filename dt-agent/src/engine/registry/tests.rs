@@ -3,7 +3,6 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::engine::mesh::Labels;
 
 const SECOND: u64 = 1_000_000_000;
 const HANDOVER_NS: u64 = 180 * SECOND;
@@ -27,11 +26,11 @@ fn node(name: &str, host: u8, created: i64, announced: Announced) -> Sighting {
         path: format!("{name}:{created}"),
         created,
         record: Ok(Record {
-            name: name.to_owned(),
+            name: name.into(),
             identity: Identity([host; 16]),
-            addresses: vec![[10, 0, 0, host].into()],
+            addresses: [[10, 0, 0, host].into()].into(),
             port: 862,
-            labels: Labels::default(),
+            labels: Arc::default(),
             announced,
             handover_ns: HANDOVER_NS,
         }),
@@ -40,7 +39,9 @@ fn node(name: &str, host: u8, created: i64, announced: Announced) -> Sighting {
 
 fn states(registry: &Registry) -> Vec<(String, MemberState)> {
     let members = registry.membership().members.into_iter();
-    members.map(|member| (member.name, member.state)).collect()
+    members
+        .map(|member| (member.name.to_string(), member.state))
+        .collect()
 }
 
 fn state(registry: &Registry) -> Option<MemberState> {
@@ -222,7 +223,7 @@ fn the_first_host_keeps_a_name_and_the_second_is_named() {
         at(0),
     );
     let members = registry.membership().members;
-    assert_eq!(members[0].addresses, [IpAddr::from([10, 0, 0, 1])]);
+    assert_eq!(*members[0].addresses, [IpAddr::from([10, 0, 0, 1])]);
     let refused: Vec<_> = registry.refused().collect();
     assert_eq!(refused, [("n1:8", "another host is called n1 already")]);
 }
@@ -352,7 +353,7 @@ proptest! {
             let before = registry.membership().members;
             registry.handle_listing(service.values().cloned(), false, now);
             prop_assert_eq!(&registry.membership().members, &before);
-            let mut names: Vec<_> = before.iter().map(|member| member.name.as_str()).collect();
+            let mut names: Vec<_> = before.iter().map(|member| &*member.name).collect();
             names.sort_unstable();
             names.dedup();
             prop_assert_eq!(names.len(), before.len());
@@ -361,10 +362,10 @@ proptest! {
                 let newest = service
                     .values()
                     .filter_map(|seen| seen.record.as_ref().ok().map(|record| (seen.created, record)))
-                    .filter(|(_, record)| record.name == name && record.announced != Announced::Left)
+                    .filter(|(_, record)| *record.name == *name && record.announced != Announced::Left)
                     .max_by_key(|(created, _)| *created);
                 if newest.is_some_and(|(_, record)| record.announced == Announced::Alive) {
-                    let found = before.iter().find(|member| member.name == name);
+                    let found = before.iter().find(|member| *member.name == *name);
                     prop_assert_eq!(found.map(|member| member.state), Some(MemberState::Alive));
                 }
             }

@@ -1,9 +1,10 @@
 //! The peers file: TOML that operators write by hand.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use crate::config::document::{Document, Flaw, Table};
-use crate::engine::mesh::Labels;
+use crate::engine::mesh::{LabelPool, Labels};
 
 /// What the file says, names not yet resolved.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -17,10 +18,10 @@ pub(super) struct PeersFile {
 /// One member as written.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Entry {
-    pub name: String,
+    pub name: Arc<str>,
     pub hosts: Vec<Host>,
     pub port: u16,
-    pub labels: Labels,
+    pub labels: Arc<Labels>,
 }
 
 /// An address, or a name that has to be resolved.
@@ -41,6 +42,7 @@ impl PeersFile {
         let root = document.table();
         let mut reader = Reader {
             flaws: root.unknown_keys(&["stop", "peer"]),
+            pool: LabelPool::default(),
         };
         let stop = reader.take(root.boolean("stop")).unwrap_or_default();
         let entries = reader
@@ -71,6 +73,7 @@ impl PeersFile {
 /// Collects mistakes and goes on.
 struct Reader {
     flaws: Vec<Flaw>,
+    pool: LabelPool,
 }
 
 impl Reader {
@@ -90,11 +93,12 @@ impl Reader {
                 reason: format!("peer `{name}` has no `addresses`, or an empty one"),
             });
         }
+        let labels = Arc::new(self.labels(table));
         Entry {
-            name,
+            name: name.into(),
             hosts: hosts.into_iter().map(Host::from).collect(),
             port: self.take(table.port("port")).unwrap_or(default_port),
-            labels: self.labels(table),
+            labels: self.pool.share(labels),
         }
     }
 

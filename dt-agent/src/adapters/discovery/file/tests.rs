@@ -83,7 +83,7 @@ fn names(found: &Discovered) -> Vec<&str> {
         .membership
         .members
         .iter()
-        .map(|member| member.name.as_str())
+        .map(|member| &*member.name)
         .collect()
 }
 
@@ -206,7 +206,7 @@ async fn reload_asks_again_at_once() {
     let found = timeout(Duration::from_secs(10), discovery.next_change())
         .await
         .expect("at once");
-    assert_eq!(found.expect("good").membership.members[0].name, "n2");
+    assert_eq!(&*found.expect("good").membership.members[0].name, "n2");
 }
 
 #[tokio::test]

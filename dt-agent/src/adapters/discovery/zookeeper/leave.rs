@@ -1,5 +1,6 @@
 //! Says that a node leaves the mesh for good, whether its agent runs or not.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -88,7 +89,7 @@ async fn mark(settings: &ZookeeperSettings, key: &Key) -> Result<usize, LinkErro
         let Ok(mut held) = sighting.record else {
             continue;
         };
-        if held.name == settings.own.name && held.identity == key.identity {
+        if *held.name == *settings.own.name && held.identity == key.identity {
             held.announced = Announced::Left;
             let path = tree.member(&sighting.path);
             match client.set_data(&path, &record::encode(&held), None).await {
@@ -111,11 +112,11 @@ async fn mark(settings: &ZookeeperSettings, key: &Key) -> Result<usize, LinkErro
 /// What somebody says who has nothing else to say.
 fn farewell(settings: &ZookeeperSettings, key: &Key) -> Record {
     Record {
-        name: settings.own.name.clone(),
+        name: settings.own.name.as_str().into(),
         identity: key.identity,
-        addresses: Vec::new(),
+        addresses: [].into(),
         port: 0,
-        labels: settings.own.labels.clone(),
+        labels: Arc::new(settings.own.labels.clone()),
         announced: Announced::Left,
         handover_ns: 0,
     }

@@ -3,6 +3,7 @@
 //! The bytes come from whoever may write in ZooKeeper, so every length is bounded before and after they are decoded.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 use prost::Message as _;
@@ -29,7 +30,7 @@ pub(super) fn encode(record: &Record) -> Vec<u8> {
     };
     MemberRecord {
         schema_version: SCHEMA_VERSION,
-        node: record.name.clone(),
+        node: record.name.to_string(),
         identity: record.identity.0.to_vec(),
         addresses: record.addresses.iter().map(octets).collect(),
         port: record.port.into(),
@@ -76,12 +77,12 @@ pub(super) fn decode(bytes: &[u8], targets: &[IpNet]) -> Result<Record, String> 
     };
     Ok(Record {
         identity: Identity(identity),
-        addresses,
+        addresses: addresses.into(),
         port,
         announced,
         handover_ns: u64::from(said.handover_s.min(MAX_HANDOVER_S)) * NANOS,
-        labels: labels(&said)?,
-        name: said.node,
+        labels: Arc::new(labels(&said)?),
+        name: said.node.into(),
     })
 }
 
@@ -164,15 +165,15 @@ mod tests {
 
     fn record() -> Record {
         Record {
-            name: String::from("n1"),
+            name: "n1".into(),
             identity: Identity([7; 16]),
-            addresses: vec![[10, 0, 0, 1].into(), "fd00::1".parse().expect("an address")],
+            addresses: [[10, 0, 0, 1].into(), "fd00::1".parse().expect("an address")].into(),
             port: 862,
-            labels: Labels {
+            labels: Arc::new(Labels {
                 zone: Some(String::from("z1")),
                 other: [(String::from("owner"), String::from("net"))].into(),
                 ..Labels::default()
-            },
+            }),
             announced: Announced::Restarting,
             handover_ns: 180 * NANOS,
         }
@@ -193,7 +194,7 @@ mod tests {
     fn who_left_needs_no_address() {
         let gone = Record {
             announced: Announced::Left,
-            addresses: Vec::new(),
+            addresses: [].into(),
             port: 0,
             ..record()
         };
@@ -203,7 +204,7 @@ mod tests {
     #[test]
     fn nobody_is_made_a_target_outside_of_the_networks_that_may_be_probed() {
         let stranger = Record {
-            addresses: vec![[192, 0, 2, 1].into()],
+            addresses: [[192, 0, 2, 1].into()].into(),
             ..record()
         };
         let reason = decode(&encode(&stranger), &private()).expect_err("it is refused");
@@ -213,11 +214,14 @@ mod tests {
     #[test]
     fn too_much_of_anything_is_refused_with_a_reason() {
         let mut many = record();
-        many.addresses = vec![[10, 0, 0, 1].into(); MAX_ADDRESSES + 1];
+        many.addresses = vec![[10, 0, 0, 1].into(); MAX_ADDRESSES + 1].into();
         let mut long = record();
-        long.labels.rack = Some("r".repeat(MAX_LABEL_BYTES + 1));
+        long.labels = Arc::new(Labels {
+            rack: Some("r".repeat(MAX_LABEL_BYTES + 1)),
+            ..Labels::default()
+        });
         let mut nameless = record();
-        nameless.name = String::from("../etc");
+        nameless.name = "../etc".into();
         for bad in [many, long, nameless] {
             assert!(decode(&encode(&bad), &private()).is_err());
         }

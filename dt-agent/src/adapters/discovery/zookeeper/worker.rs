@@ -374,10 +374,10 @@ impl Worker {
     fn own_member(&self) -> Member {
         let own = &self.settings.own;
         Member {
-            name: own.name.clone(),
-            addresses: own.addresses.clone(),
+            name: own.name.as_str().into(),
+            addresses: own.addresses.as_slice().into(),
             port: own.port,
-            labels: own.labels.clone(),
+            labels: Arc::new(own.labels.clone()),
             state: MemberState::Alive,
         }
     }
@@ -420,11 +420,11 @@ impl Worker {
     fn own_data(&self, announced: Announced) -> Vec<u8> {
         let own = &self.settings.own;
         record::encode(&Record {
-            name: own.name.clone(),
+            name: own.name.as_str().into(),
             identity: self.key.identity,
-            addresses: own.addresses.clone(),
+            addresses: own.addresses.as_slice().into(),
             port: own.port,
-            labels: own.labels.clone(),
+            labels: Arc::new(own.labels.clone()),
             announced,
             handover_ns: nanos(own.handover),
         })
