@@ -1,10 +1,12 @@
-//! A wire that holds each frame for a time of its own: the ends of [`Lab::wire`], joined by a thread that forwards.
+//! A wire that does to each probe what a script says: holds it for a time of its own (so that others overtake it), drops it,
+//! doubles it, spoils it. The ends of [`Lab::wire`], joined by a thread that forwards.
 //!
 //! It holds by `AF_PACKET`, because no program of the kernel can hold a packet and there is no netem here; how long it really
 //! held does not matter, because [`Stamps`](crate::truth::Stamps) say so.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::sync::Arc;
@@ -15,10 +17,12 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use nix::errno::Errno;
 use nix::ifaddrs::getifaddrs;
+use nix::sched::{CpuSet, sched_setaffinity};
 use nix::sys::socket::{
     AddressFamily, LinkAddr, MsgFlags, SockFlag, SockProtocol, SockType, bind, recvfrom, send,
     setsockopt, socket, sockopt,
 };
+use nix::unistd::Pid;
 
 use crate::WIRE;
 use crate::datapath::monotonic_ns;
@@ -33,6 +37,66 @@ pub struct Holds {
     pub back: Range<u64>,
 }
 
+impl Holds {
+    /// As a script; `seed` decides which frame is held for how long.
+    pub fn script(&self, seed: u64) -> Result<Script> {
+        ensure!(
+            !self.there.is_empty() && !self.back.is_empty(),
+            "a range of holds is empty"
+        );
+        let ranges = self.clone();
+        let mut random = seed | 1;
+        Ok(Box::new(move |passing| {
+            let Range { start, end } = if passing.is_there {
+                ranges.there.clone()
+            } else {
+                ranges.back.clone()
+            };
+            vec![Onward::held(start + chance(&mut random) % (end - start))]
+        }))
+    }
+}
+
+/// A request or a reply that came to the line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Passing {
+    /// From `n1` to `n2`.
+    pub is_there: bool,
+    /// How many there were in this direction, this one included.
+    pub number: u64,
+    /// Where it comes from.
+    pub source: SocketAddr,
+    /// Where it goes.
+    pub destination: SocketAddr,
+    /// Code point, 0 to 63.
+    pub dscp: u8,
+    /// UDP payload, bytes.
+    pub payload_bytes: usize,
+}
+
+/// One copy that goes on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Onward {
+    /// After so long, ns.
+    pub hold_ns: u64,
+    /// With a wrong checksum.
+    pub is_spoilt: bool,
+}
+
+impl Onward {
+    /// A sound one.
+    #[must_use]
+    pub const fn held(hold_ns: u64) -> Self {
+        Self {
+            hold_ns,
+            is_spoilt: false,
+        }
+    }
+}
+
+/// Decides what becomes of each probe: the copies that go on, none if it is dropped. Other frames pass.
+pub type Script = Box<dyn FnMut(&Passing) -> Vec<Onward> + Send>;
+
 /// The joined ends; dropping it cuts the wire, with what is held.
 #[derive(Debug)]
 pub struct DelayLine {
@@ -41,22 +105,18 @@ pub struct DelayLine {
 }
 
 impl DelayLine {
-    /// Joins the ends of the wire. `seed` decides which frame is held for how long.
-    pub fn join(lab: &Lab, holds: &Holds, seed: u64) -> Result<Self> {
-        ensure!(
-            !holds.there.is_empty() && !holds.back.is_empty(),
-            "a range of holds is empty"
-        );
+    /// Joins the ends of the wire, to do what the script says.
+    pub fn join(lab: &Lab, script: Script) -> Result<Self> {
         let ends = lab
             .host(WIRE)
             .enter(|| -> Result<_> { Ok([End::open("to-n1")?, End::open("to-n2")?]) })??;
         let ended = Arc::new(AtomicBool::new(false));
         let mut forwarder = Forwarder {
             ends,
-            holds: [holds.there.clone(), holds.back.clone()],
+            script,
+            passed: [0; 2],
             held: BinaryHeap::new(),
             serial: 0,
-            random: seed | 1,
             ended: Arc::clone(&ended),
         };
         let forwarder = thread::Builder::new()
@@ -94,11 +154,11 @@ impl Drop for DelayLine {
 struct Forwarder {
     /// Towards `n1` and `n2`.
     ends: [End; 2],
-    /// There, and back.
-    holds: [Range<u64>; 2],
+    script: Script,
+    /// Probes there, and back.
+    passed: [u64; 2],
     held: BinaryHeap<Reverse<Held>>,
     serial: u64,
-    random: u64,
     ended: Arc<AtomicBool>,
 }
 
@@ -115,6 +175,10 @@ struct Held {
 
 impl Forwarder {
     fn work(&mut self) -> Result<()> {
+        // Frames keep their order from here to the hosts only if they all go through one CPU's queues.
+        let mut one = CpuSet::new();
+        one.set(0)?;
+        sched_setaffinity(Pid::from_raw(0), &one)?;
         let mut buffer = vec![0; LONGEST_FRAME];
         while !self.ended.load(Ordering::Relaxed) {
             let mut is_idle = true;
@@ -136,19 +200,32 @@ impl Forwarder {
     }
 
     fn hold(&mut self, from: usize, frame: &[u8]) -> Result<()> {
-        let for_ns = if is_probe(frame) {
-            let Range { start, end } = self.holds[from].clone();
-            start + self.chance() % (end - start)
-        } else {
-            0
+        let copies = match look(frame) {
+            Some((passing, _)) => {
+                self.passed[from] += 1;
+                let (is_there, number) = (from == 0, self.passed[from]);
+                (self.script)(&Passing {
+                    is_there,
+                    number,
+                    ..passing
+                })
+            }
+            None => vec![Onward::default()],
         };
-        self.serial += 1;
-        self.held.push(Reverse(Held {
-            until_ns: monotonic_ns()? + for_ns,
-            serial: self.serial,
-            out: 1 - from,
-            frame: frame.to_vec(),
-        }));
+        let now = monotonic_ns()?;
+        for copy in copies {
+            let mut frame = frame.to_vec();
+            if copy.is_spoilt {
+                spoil(&mut frame);
+            }
+            self.serial += 1;
+            self.held.push(Reverse(Held {
+                until_ns: now + copy.hold_ns,
+                serial: self.serial,
+                out: 1 - from,
+                frame,
+            }));
+        }
         Ok(())
     }
 
@@ -162,14 +239,14 @@ impl Forwarder {
         }
         Ok(())
     }
+}
 
-    /// Xorshift (Marsaglia 2003): all that matters is that it is the same for the same seed.
-    fn chance(&mut self) -> u64 {
-        self.random ^= self.random << 13;
-        self.random ^= self.random >> 7;
-        self.random ^= self.random << 17;
-        self.random
-    }
+/// Xorshift (Marsaglia 2003): all that matters is that it is the same for the same seed.
+fn chance(random: &mut u64) -> u64 {
+    *random ^= *random << 13;
+    *random ^= *random >> 7;
+    *random ^= *random << 17;
+    *random
 }
 
 /// One end of the wire.
@@ -215,18 +292,48 @@ impl End {
     }
 }
 
-/// Whether a frame is a request or a reply, by its ports.
-fn is_probe(frame: &[u8]) -> bool {
-    let udp = match frame.get(12..14) {
-        Some([0x08, 0x00]) if frame.get(23) == Some(&17) => 34,
-        Some([0x86, 0xdd]) if frame.get(20) == Some(&17) => 54,
-        _ => return false,
+/// A frame that is a request or a reply, by its ports, and where its UDP header begins.
+fn look(frame: &[u8]) -> Option<(Passing, usize)> {
+    let byte = |at: usize| frame.get(at).copied();
+    let (udp, addresses, class) = match frame.get(12..14)? {
+        [0x08, 0x00] if byte(23) == Some(UDP) => {
+            let address = |at| <[u8; 4]>::try_from(frame.get(at..at + 4)?).ok();
+            (
+                34,
+                [address(26)?, address(30)?].map(IpAddr::from),
+                byte(15)?,
+            )
+        }
+        [0x86, 0xdd] if byte(20) == Some(UDP) => {
+            let address = |at| <[u8; 16]>::try_from(frame.get(at..at + 16)?).ok();
+            let class = byte(14)? << 4 | byte(15)? >> 4;
+            (54, [address(22)?, address(38)?].map(IpAddr::from), class)
+        }
+        _ => return None,
     };
-    let port = PORT.to_be_bytes();
-    frame
-        .get(udp..udp + 4)
-        .is_some_and(|ports| ports[..2] == port || ports[2..] == port)
+    let number = |at| Some(u16::from_be_bytes([byte(at)?, byte(at + 1)?]));
+    let (source, destination) = (number(udp)?, number(udp + 2)?);
+    let passing = Passing {
+        is_there: false,
+        number: 0,
+        source: SocketAddr::new(addresses[0], source),
+        destination: SocketAddr::new(addresses[1], destination),
+        dscp: class >> 2,
+        payload_bytes: usize::from(number(udp + 4)?).saturating_sub(8),
+    };
+    (source == PORT || destination == PORT).then_some((passing, udp))
 }
+
+/// Makes the checksum wrong, and not the payload: a sum of the pseudo-header alone would say nothing of that.
+fn spoil(frame: &mut [u8]) {
+    if let Some((_, udp)) = look(frame)
+        && let Some(byte) = frame.get_mut(udp + 7)
+    {
+        *byte ^= 0x10;
+    }
+}
+
+const UDP: u8 = 17;
 
 const PORT: u16 = 862;
 const PACKET_OUTGOING: u8 = 4;
@@ -246,10 +353,46 @@ mod tests {
             let payload = frame::request(1, 2, 3, 4);
             Frame::udp((ends.0, source), (ends.1, destination), payload).bytes()
         };
+        let is_probe = |frame: &[u8]| look(frame).is_some();
         assert!(is_probe(&frame(61_000, 862)) && is_probe(&frame(862, 61_000)));
         assert!(!is_probe(&frame(61_000, 863)));
         let mut tcp = frame(61_000, 862);
         tcp[23] = 6;
         assert!(!is_probe(&tcp) && !is_probe(&tcp[..20]) && !is_probe(&[]));
+    }
+
+    #[test]
+    fn a_script_sees_flow_code_point_and_size_by_both_versions() {
+        for ends in [
+            (IpAddr::from([10, 0, 0, 1]), IpAddr::from([10, 0, 0, 2])),
+            ([0xfd; 16].into(), [0xfc; 16].into()),
+        ] {
+            let payload = frame::request(1, 2, 3, 4);
+            let length = payload.len();
+            let frame = Frame {
+                tos: 46 << 2 | 1,
+                ..Frame::udp((ends.0, 61_000), (ends.1, 862), payload)
+            };
+            let (passing, udp) = look(&frame.bytes()).expect("a request");
+            assert_eq!(udp, frame.udp_offset());
+            assert_eq!(
+                passing,
+                Passing {
+                    is_there: false,
+                    number: 0,
+                    source: SocketAddr::new(ends.0, 61_000),
+                    destination: SocketAddr::new(ends.1, 862),
+                    dscp: 46,
+                    payload_bytes: length,
+                }
+            );
+            let (sound, mut spoilt) = (frame.bytes(), frame.bytes());
+            spoil(&mut spoilt);
+            let differing = sound
+                .iter()
+                .zip(&spoilt)
+                .filter(|(one, other)| one != other);
+            assert_eq!(differing.count(), 1);
+        }
     }
 }

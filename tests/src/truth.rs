@@ -15,7 +15,7 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use aya::maps::{Array, MapData};
 use aya::programs::TcAttachType;
-use dt_feed::probes::{self, Outcome};
+use dt_feed::probes::{self, Outcome, ProbeRecord};
 use dt_feed::segment::{Followed, Follower};
 
 use crate::WIRE;
@@ -126,21 +126,26 @@ impl Stamps {
 
 /// The round trip times, ns, that an agent with one peer wrote of each probe, by sequence number.
 pub fn reported(feed: &Path) -> Result<BTreeMap<u32, u64>> {
+    let timed = |record: ProbeRecord| match record.outcome {
+        Outcome::Received { rtt_ns } => Some((record.sequence, rtt_ns)),
+        _ => None,
+    };
+    Ok(records(feed)?.into_iter().filter_map(timed).collect())
+}
+
+/// What an agent wrote of each probe, in the order in which it did.
+pub fn records(feed: &Path) -> Result<Vec<ProbeRecord>> {
     let mut follower = Follower::new(feed);
-    let mut reported = BTreeMap::new();
+    let mut records = Vec::new();
     while let Some(followed) = follower.poll()? {
         let batch = match followed {
             Followed::Batch(batch) => batch,
             Followed::Damaged { path, cause, .. } => bail!("{}: {cause}", path.display()),
         };
         let Some(block) = batch.probes else { continue };
-        for record in probes::decode(&block)? {
-            if let Outcome::Received { rtt_ns } = record.outcome {
-                reported.insert(record.sequence, rtt_ns);
-            }
-        }
+        records.extend(probes::decode(&block)?);
     }
-    Ok(reported)
+    Ok(records)
 }
 
 #[cfg(test)]

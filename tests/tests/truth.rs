@@ -18,7 +18,7 @@ fn each_probe_took_as_long_as_it_is_said_to_have_taken() -> Result<()> {
         there: 0..20_000_000,
         back: 0..5_000_000,
     };
-    let line = DelayLine::join(&lab, &holds, 1)?;
+    let line = DelayLine::join(&lab, holds.script(1)?)?;
     agent::write_peers(&lab, &agent::all_members(&lab))?;
     let mut reflector = Launch::on(&lab, "n2")?
         .flags(&["--mode=tc", "--rate=0.001"])
@@ -82,7 +82,7 @@ fn each_reply_that_was_overtaken_is_counted_as_reordered_and_no_other() -> Resul
         there: 0..20_000_000,
         back: 0..5_000_000,
     };
-    let line = DelayLine::join(&lab, &holds, 7)?;
+    let line = DelayLine::join(&lab, holds.script(7)?)?;
     agent::write_peers(&lab, &agent::all_members(&lab))?;
     let mut reflector = Launch::on(&lab, "n2")?
         .flags(&["--mode=tc", "--rate=0.001"])

@@ -5,6 +5,7 @@
 //! of it; in mode `xdp` the product takes what would come to tc, so there only the wire's own time is known to others.
 
 mod counts;
+mod order;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -38,7 +39,7 @@ pub struct Options {
     #[arg(long, value_name = "MS", default_value_t = 25, value_parser = value_parser!(u64).range(1..=200))]
     hold: u64,
 
-    /// Probes whose faults are counted on a wire that drops, doubles and spoils
+    /// Probes whose faults are counted on a wire that drops, doubles and spoils, and on one where they overtake each other
     #[arg(long, value_name = "N", default_value_t = 1_000_000, value_parser = value_parser!(u32).range(1_000..=1_000_000))]
     counted: u32,
 
@@ -55,6 +56,7 @@ struct Report {
     hold_ms: u64,
     rows: Vec<Row>,
     counts: counts::Counts,
+    order: order::Order,
 }
 
 /// One mode under one load.
@@ -92,6 +94,7 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
         hold_ms: options.hold,
         rows,
         counts: counts::measure(&built, options.counted, &interrupt)?,
+        order: order::measure(&built, options.counted, &interrupt)?,
     };
     print!("{}", report.to_markdown());
     json.write(&report)
@@ -110,7 +113,7 @@ fn measure(
         there: range.clone(),
         back: range,
     };
-    let line = DelayLine::join(&lab, &holds, 1)?;
+    let line = DelayLine::join(&lab, holds.script(1)?)?;
     agent::write_peers(&lab, &agent::all_members(&lab))?;
     let launch = |host: &str, flags: &[String]| {
         let flags: Vec<_> = flags.iter().map(String::as_str).collect();
@@ -209,6 +212,7 @@ impl Report {
             "\nOff by at most 1 µs at P50 and 5 µs at P99, idle and saturated, over at least {SAMPLES} probes: {}.\n",
             if kept { "kept" } else { "NOT kept" }
         ) + &self.counts.to_markdown()
+            + &self.order.to_markdown()
     }
 }
 
