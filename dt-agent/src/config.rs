@@ -10,6 +10,7 @@ pub(crate) mod document;
 mod error;
 mod kafka;
 mod parse;
+mod paths;
 mod ping;
 mod print;
 mod raw;
@@ -22,6 +23,7 @@ mod zookeeper;
 
 pub use error::{ConfigError, Mistake};
 pub use kafka::KafkaConfig;
+pub use paths::{PathConfig, RotatingSourcePorts};
 pub use ping::PingConfig;
 pub use raw::{Origin, Surroundings, Typed};
 pub use reflect::ReflectConfig;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process;
 use std::time::Duration;
 
-use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum, value_parser};
 use clap_complete::Shell;
 
 use crate::filter::{Filter, Pattern, Threshold};
@@ -140,6 +140,14 @@ pub struct FilterArgs {
     /// Only with this rack at either end, by its name or as ZONE/RACK
     #[arg(long, value_name = "RACK", help_heading = help::FILTER)]
     pub rack: Vec<Pattern>,
+
+    /// Only probes with this code point; repeat for more
+    #[arg(long, value_name = "DSCP", help_heading = help::FILTER, value_parser = value_parser!(u32).range(0..=63))]
+    pub dscp: Vec<u32>,
+
+    /// Only probes of this length, from their IP header on: 1500 of an agent with --size 1472
+    #[arg(long, value_name = "BYTES", help_heading = help::FILTER)]
+    pub packet_bytes: Vec<u32>,
 }
 
 /// `dt-console tail`.
@@ -342,6 +350,8 @@ impl FilterArgs {
             nodes: self.node.clone(),
             zones: self.zone.clone(),
             racks: self.rack.clone(),
+            dscps: self.dscp.clone(),
+            packet_bytes: self.packet_bytes.clone(),
         }
     }
 }

@@ -26,6 +26,10 @@ pub struct Filter {
     pub zones: Vec<Pattern>,
     /// Rack of either.
     pub racks: Vec<Pattern>,
+    /// Code point of the probes; one that is not said is none of these.
+    pub dscps: Vec<u32>,
+    /// Length of the probes from their IP header on, bytes.
+    pub packet_bytes: Vec<u32>,
 }
 
 /// From which figures on something is worth a line.
@@ -81,6 +85,15 @@ impl Filter {
             && either(&self.nodes, |node| &node.name)
             && either(&self.zones, |node| &node.labels.zone)
             && either_rack(&self.racks, from, to)
+    }
+
+    /// Whether probes of this kind are wanted.
+    #[must_use]
+    pub fn accepts_class(&self, dscp: Option<u32>, packet_bytes: u32) -> bool {
+        let of_class = |wanted: &[u32], value: Option<u32>| {
+            wanted.is_empty() || value.is_some_and(|value| wanted.contains(&value))
+        };
+        of_class(&self.dscps, dscp) && of_class(&self.packet_bytes, Some(packet_bytes))
     }
 
     /// Whether a node is one of those that were asked for, at either end.
@@ -208,6 +221,24 @@ mod tests {
             assert_eq!(filter.accepts(&n2, Some(&n1)), back, "{filter:?}");
         }
         assert!(!filter(|f| f.to = patterns(&["*"])).accepts(&n1, None));
+    }
+
+    #[test]
+    fn a_kind_of_probes_is_known_by_both_code_point_and_length() {
+        let filter = Filter {
+            dscps: vec![0, 46],
+            packet_bytes: vec![1_500],
+            ..Filter::default()
+        };
+        for (dscp, packet_bytes, expected) in [
+            (Some(46), 1_500, true),
+            (Some(46), 124, false),
+            (Some(10), 1_500, false),
+            (None, 1_500, false),
+        ] {
+            assert_eq!(filter.accepts_class(dscp, packet_bytes), expected);
+            assert!(Filter::default().accepts_class(dscp, packet_bytes));
+        }
     }
 
     #[test]

@@ -139,7 +139,9 @@ impl Matrix {
         let log_ns = log_ms.saturating_mul(NS_PER_MS);
         if let Some(from) = self.intake.source(source) {
             for (window, peer) in self.intake.windows(source, batch) {
-                if !self.filter.accepts(from, Some(peer.node)) {
+                let is_wanted = self.filter.accepts(from, Some(peer.node))
+                    && self.filter.accepts_class(window.dscp, window.packet_bytes);
+                if !is_wanted {
                     continue;
                 }
                 match Figures::of(window) {

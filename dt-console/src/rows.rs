@@ -202,7 +202,9 @@ pub fn windows_of(
     let origin = Origin::new(from, batch);
     for window in &batch.windows {
         let peer = intake.peer(source, window.peer);
-        if filter.accepts(from, peer.map(|peer| peer.node)) {
+        if filter.accepts(from, peer.map(|peer| peer.node))
+            && filter.accepts_class(window.dscp, window.packet_bytes)
+        {
             match WindowRow::new(origin.clone(), Peer::new(window.peer, peer), window) {
                 Ok(row) => rows.push(row),
                 Err(_) => broken += 1,
@@ -230,7 +232,9 @@ pub fn probes_of(
     let mut rows = Vec::new();
     for record in probes::decode(block)? {
         let peer = intake.peer(source, record.peer);
-        if filter.accepts(from, peer.map(|peer| peer.node)) {
+        if filter.accepts(from, peer.map(|peer| peer.node))
+            && filter.accepts_class(record.class.dscp, record.class.packet_bytes)
+        {
             rows.push(ProbeRow {
                 origin: origin.clone(),
                 peer: Peer::new(record.peer, peer),

@@ -3,7 +3,7 @@
 //! Records are ordered by peer, so that what hardly differs within a session (round trip, hops, next sequence number) stands
 //! together and packs into few bits.
 
-use crate::proto::{Method, ProbeBlock, ProbeOutcome};
+use crate::proto::{Method, ProbeBlock, ProbeClass, ProbeOutcome};
 
 use column::{BrokenColumn, Encoder};
 
@@ -16,6 +16,9 @@ pub const MAX_PROBES: usize = 1 << 17;
 
 /// Most different methods in one block.
 pub const MAX_METHODS: usize = 256;
+
+/// Most different classes of probes in one block.
+pub const MAX_CLASSES: usize = 256;
 
 /// One probe and what became of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +33,8 @@ pub struct ProbeRecord {
     pub outcome: Outcome,
     /// UDP source port.
     pub source_port: u16,
+    /// How long it was and how the network was asked to treat it; empty where the agent does not say.
+    pub class: ProbeClass,
     /// Hops to the peer, if known.
     pub hops_forward: Option<u8>,
     /// Hops back, if known.
@@ -95,6 +100,9 @@ pub enum EncodeError {
     /// More than [`MAX_METHODS`].
     #[error("more than {MAX_METHODS} methods in one block")]
     TooManyMethods,
+    /// More than [`MAX_CLASSES`].
+    #[error("more than {MAX_CLASSES} classes of probes in one block")]
+    TooManyClasses,
 }
 
 /// Why a block cannot be read.
@@ -126,7 +134,7 @@ pub enum DecodeError {
 ///
 /// # Errors
 ///
-/// When there are more than [`MAX_PROBES`] records or [`MAX_METHODS`] methods.
+/// When there are more than [`MAX_PROBES`] records, [`MAX_METHODS`] methods or [`MAX_CLASSES`] classes.
 pub fn encode(records: &mut [ProbeRecord]) -> Result<ProbeBlock, EncodeError> {
     if records.len() > MAX_PROBES {
         return Err(EncodeError::TooManyProbes {
@@ -140,15 +148,17 @@ pub fn encode(records: &mut [ProbeRecord]) -> Result<ProbeBlock, EncodeError> {
         .min()
         .unwrap_or(0);
     let (methods, ports) = (methods_of(records)?, Ports::of(records));
+    let classes = classes_of(records)?;
     let mut columns = ColumnEncoders::new();
     // Frame by frame, so that records are read from the nearest cache by all columns but the first.
     for chunk in records.chunks(column::FRAME_ROWS) {
-        columns.extend(chunk, base_unix_us, &methods, &ports);
+        columns.extend(chunk, base_unix_us, &methods, &classes, &ports);
     }
     Ok(ProbeBlock {
         count: records.len() as u32,
         base_unix_us,
         methods,
+        classes,
         port_count: ports.used.len() as u32,
         ports: column::encode(ports.used.iter().map(|port| (*port).into())),
         ..columns.finish()
@@ -249,6 +259,7 @@ struct Columns {
     hops_return: Vec<u64>,
     method: Vec<u64>,
     suspect_reasons: Vec<u64>,
+    class: Vec<u64>,
     ports: Vec<u64>,
 }
 
@@ -280,6 +291,7 @@ impl Columns {
             hops_return: column("hops_return", &block.hops_return, rows)?,
             method: column("method", &block.method, rows)?,
             suspect_reasons: column("suspect_reasons", &block.suspect_reasons, rows)?,
+            class: column("class", &block.class, rows)?,
             ports: column("ports", &block.ports, ports)?,
             outcome,
         })
@@ -299,12 +311,40 @@ impl Columns {
             sequence: narrow("sequence", self.sequence[row])?,
             outcome: Outcome::of_code(code, rtts).ok_or(DecodeError::Column { column: "rtt" })?,
             source_port: narrow("ports", port)?,
+            class: self.class(block, row)?,
             hops_forward: row_to_hops("hops_forward", self.hops_forward[row])?,
             hops_return: row_to_hops("hops_return", self.hops_return[row])?,
             method: look_up("method", &block.methods, self.method[row])?,
             suspect_reasons: narrow("suspect_reasons", self.suspect_reasons[row])?,
         })
     }
+}
+
+impl Columns {
+    /// Agents of before have no classes on their feed.
+    fn class(&self, block: &ProbeBlock, row: usize) -> Result<ProbeClass, DecodeError> {
+        if block.classes.is_empty() {
+            return Ok(ProbeClass::default());
+        }
+        look_up("class", &block.classes, self.class[row])
+    }
+}
+
+/// The classes of these records, in the order in which they come; none where no record has one.
+fn classes_of(records: &[ProbeRecord]) -> Result<Vec<ProbeClass>, EncodeError> {
+    let mut classes: Vec<ProbeClass> = Vec::new();
+    for record in records {
+        if !classes.contains(&record.class) {
+            classes.push(record.class);
+        }
+    }
+    if classes.len() > MAX_CLASSES {
+        return Err(EncodeError::TooManyClasses);
+    }
+    if classes == [ProbeClass::default()] {
+        classes.clear();
+    }
+    Ok(classes)
 }
 
 fn methods_of(records: &[ProbeRecord]) -> Result<Vec<Method>, EncodeError> {
@@ -362,6 +402,7 @@ struct ColumnEncoders {
     hops_return: Encoder,
     method: Encoder,
     suspect_reasons: Encoder,
+    class: Encoder,
 }
 
 impl ColumnEncoders {
@@ -377,6 +418,7 @@ impl ColumnEncoders {
             hops_return: Encoder::new(),
             method: Encoder::new(),
             suspect_reasons: Encoder::new(),
+            class: Encoder::new(),
         }
     }
 
@@ -385,6 +427,7 @@ impl ColumnEncoders {
         records: &[ProbeRecord],
         base_unix_us: u64,
         methods: &[Method],
+        classes: &[ProbeClass],
         ports: &Ports,
     ) {
         // Every method was collected from the same records.
@@ -409,6 +452,11 @@ impl ColumnEncoders {
         self.method.extend(all().map(|record| place(record.method)));
         self.suspect_reasons
             .extend(all().map(|record| record.suspect_reasons.into()));
+        let place = |class| {
+            let place = classes.iter().position(|other| *other == class);
+            place.unwrap_or(0) as u64
+        };
+        self.class.extend(all().map(|record| place(record.class)));
     }
 
     /// A block with these columns and nothing else.
@@ -424,6 +472,7 @@ impl ColumnEncoders {
             hops_return: self.hops_return.finish(),
             method: self.method.finish(),
             suspect_reasons: self.suspect_reasons.finish(),
+            class: self.class.finish(),
             ..ProbeBlock::default()
         }
     }

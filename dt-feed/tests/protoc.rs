@@ -77,6 +77,10 @@ fn batch(sequence: u64) -> Batch {
         hops_return: None,
         method,
         suspect_reasons: 0,
+        class: proto::ProbeClass {
+            dscp: Some(46),
+            packet_bytes: 124,
+        },
     };
     Batch {
         schema_version: SCHEMA_VERSION,

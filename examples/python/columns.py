@@ -18,6 +18,8 @@ class Probe(NamedTuple):
     hops_return: Optional[int]
     method: Any
     suspect_reasons: int
+    dscp: Optional[int]
+    packet_bytes: int
 
 
 def probes(block):
@@ -36,8 +38,10 @@ def probes(block):
         column(block.hops_return, count),
         column(block.method, count),
         column(block.suspect_reasons, count),
+        column(getattr(block, "class"), count),  # a keyword of Python
     )
-    for peer, sent, sequence, outcome, port, forward, back, method, suspect in rows:
+    for peer, sent, sequence, outcome, port, forward, back, method, suspect, kind in rows:
+        dscp, packet_bytes = probe_class(block, kind)
         yield Probe(
             peer,
             (block.base_unix_us + sent) & MASK,
@@ -49,7 +53,17 @@ def probes(block):
             back - 1 if back else None,
             block.methods[method],
             suspect,
+            dscp,
+            packet_bytes,
         )
+
+
+def probe_class(block, kind):
+    """Code point and length of a kind of probes, as far as the agent says."""
+    if not block.classes:
+        return None, 0
+    named = block.classes[kind]
+    return named.dscp if named.HasField("dscp") else None, named.packet_bytes
 
 
 def column(data, rows):

@@ -120,10 +120,11 @@ def print_p50(servers, topic):
 
 
 def print_probes(servers, topic):
-    print("source,peer_index,sent_unix_us,sequence,outcome,rtt_ns,source_port,hops_forward,hops_return,mode,suspect_reasons")
+    print("source,peer_index,sent_unix_us,sequence,outcome,rtt_ns,source_port,hops_forward,hops_return,mode,suspect_reasons,dscp,packet_bytes")
     for batch in batches(servers, topic):
         for probe in columns.probes(batch.probes):
-            fields = [batch.source, *probe[:-2], messages_pb2.Mode.Name(probe.method.mode), probe.suspect_reasons]
+            mode = messages_pb2.Mode.Name(probe.method.mode)
+            fields = [batch.source, *probe._replace(method=mode)]
             print(",".join("" if field is None else str(field) for field in fields))
 
 

@@ -22,13 +22,18 @@ pub struct Feed {
 /// What one start of the agent said of one peer.
 #[derive(Clone, Debug, Default)]
 pub struct Pair {
-    /// Sums over all windows; `in_flight` is that of the last one.
+    /// Sums over all windows; `in_flight` is that of the last one, of the last one of each kind where there are several.
     pub counters: Counters,
     /// Received probes by mode.
     pub modes: BTreeMap<String, u64>,
+    /// Sums by kind of probes; `in_flight` is that of the last window of each.
+    pub kinds: BTreeMap<Kind, Counters>,
     /// Each window by itself, in the order of time.
     pub history: Vec<Short>,
 }
+
+/// Code point and length from the IP header on.
+pub type Kind = (u32, u32);
 
 /// What is kept of one window.
 #[derive(Clone, Copy, Debug)]
@@ -176,7 +181,11 @@ impl Pair {
     fn add(&mut self, window: &Window) {
         let counters = window.counters.unwrap_or_default();
         self.counters.merge(&counters);
-        self.counters.in_flight = counters.in_flight;
+        let kind = (window.dscp.unwrap_or_default(), window.packet_bytes);
+        let of_kind = self.kinds.entry(kind).or_default();
+        of_kind.merge(&counters);
+        of_kind.in_flight = counters.in_flight;
+        self.counters.in_flight = self.kinds.values().map(|kind| kind.in_flight).sum();
         let mode = window
             .method
             .map_or(Mode::Unspecified, |method| method.mode());

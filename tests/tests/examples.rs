@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use dt_feed::probes::{self, Outcome, ProbeRecord};
-use dt_feed::proto::{Batch, Method, Mode};
+use dt_feed::proto::{Batch, Method, Mode, ProbeClass};
 use dt_feed::{Histogram, batch};
 use dt_tests::agent;
 use dt_tests::servers::{Place, kafka};
@@ -235,6 +235,10 @@ fn extreme() -> Result<Batch> {
                 ..Method::default()
             },
             suspect_reasons: draw() as u32,
+            class: ProbeClass {
+                dscp: [None, Some(0), Some(63)][draw() as usize % 3],
+                packet_bytes: draw() as u32 % 20,
+            },
         });
     }
     Ok(Batch {
@@ -331,6 +335,8 @@ fn probe_line(source: &str, probe: &ProbeRecord) -> String {
             .as_str_name()
             .to_owned(),
         probe.suspect_reasons.to_string(),
+        text(probe.class.dscp.map(u64::from)),
+        probe.class.packet_bytes.to_string(),
     ]
     .join(",")
 }

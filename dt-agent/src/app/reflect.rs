@@ -16,7 +16,7 @@ use crate::adapters::datapath::ebpf::{InterfaceStatus, Node, NodePins};
 use crate::adapters::datapath::prober::Path;
 use crate::adapters::datapath::socket::SocketReflector;
 use crate::adapters::net::{Link, Net};
-use crate::config::{ReflectConfig, SourcePorts};
+use crate::config::{PathConfig, ReflectConfig, SourcePorts};
 use crate::engine::ladder::{Mode, ModeRequest};
 
 /// Answers on the given interfaces until a signal, then takes its programs away.
@@ -186,12 +186,14 @@ fn station_settings(config: &ReflectConfig) -> StationSettings<'_> {
         request: config.mode,
         port: config.port,
         // Nothing is sent from here: an empty range, so that no arrival is taken for a reply.
-        source_ports: SourcePorts {
-            first: u16::MAX,
-            last: u16::MAX,
+        paths: PathConfig {
+            source_ports: SourcePorts {
+                first: u16::MAX,
+                last: u16::MAX,
+            },
+            ..PathConfig::default()
         },
         mark: 0,
-        dscp: 0,
         rate_limits: config.rate_limits,
         lease: config.lease,
         handover: config.lease,

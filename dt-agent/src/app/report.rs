@@ -6,10 +6,12 @@ mod indices;
 use std::net::IpAddr;
 
 use dt_common::time::MonoNanos;
+use dt_common::wire::{PROBE_LEN, TlvHeader};
 use dt_feed::SCHEMA_VERSION;
 use dt_feed::probes::{Outcome as FeedOutcome, ProbeRecord};
 use dt_feed::proto::{
-    self, AddressFamily, Batch, Clocks, Losses, Method, Mode, PeerState, StampSource, suspect,
+    self, AddressFamily, Batch, Clocks, Losses, Method, Mode, PeerState, ProbeClass, StampSource,
+    suspect,
 };
 
 use self::fit::Part;
@@ -17,6 +19,7 @@ use super::peers::Places;
 use crate::adapters::clock::{ClockState, SharedClock};
 use crate::adapters::datapath::prober::{Path, PeerWindow, WindowBatch};
 use crate::engine::mesh::{Member, MemberState, Slot};
+use crate::engine::mix::{Class, Mix};
 use crate::engine::session::{Outcome, ProbeOutcome};
 use crate::engine::window::{Counters, StampSources, WindowReport};
 use crate::ports::FeedStatus;
@@ -34,21 +37,14 @@ pub(super) struct Reporter {
     told_at_unix_ns: u64,
     losses: Losses,
     lost_on_the_way: Losses,
-    dscp: u8,
-    payload_bytes: u16,
+    mix: Mix,
     clock: SharedClock,
 }
 
 impl Reporter {
-    pub(super) fn new(
-        own: &Member,
-        start_id: u64,
-        dscp: u8,
-        payload_bytes: u16,
-        clock: SharedClock,
-    ) -> Self {
+    pub(super) fn new(own: &Member, start_id: u64, mix: Mix, clock: SharedClock) -> Self {
         Self {
-            source: own.name.clone(),
+            source: own.name.to_string(),
             zone: own.labels.zone.clone().unwrap_or_default(),
             rack: own.labels.rack.clone().unwrap_or_default(),
             instance_group: own.labels.instance_group.clone().unwrap_or_default(),
@@ -58,8 +54,7 @@ impl Reporter {
             told_at_unix_ns: 0,
             losses: Losses::default(),
             lost_on_the_way: Losses::default(),
-            dscp,
-            payload_bytes,
+            mix,
             clock,
         }
     }
@@ -123,7 +118,7 @@ impl Reporter {
             parts.push(Part {
                 peer: self.tell(window.slot, places),
                 window: Some(self.window(window, closed, places, &clock)),
-                records: self.records(window, closed, &clock),
+                records: self.records(window, closed, places, &clock),
             });
         }
         parts
@@ -185,6 +180,7 @@ impl Reporter {
         let peer = places.get(&window.slot).map(|place| &place.peer);
         let address = peer.map(|peer| peer.address);
         let reasons = suspect_reasons(report, closed);
+        let class = self.class(report.class, address);
         proto::Window {
             peer: self.indices.of(window.slot),
             start_unix_ns: unix_ns(clock, report.start),
@@ -193,8 +189,8 @@ impl Reporter {
             host_suspect: reasons != 0,
             suspect_reasons: reasons,
             address_family: family(address).into(),
-            dscp: Some(u32::from(self.dscp)),
-            packet_bytes: packet_bytes(address, self.payload_bytes),
+            dscp: class.dscp,
+            packet_bytes: class.packet_bytes,
             peer_state: state(peer.map(|peer| peer.state)).into(),
             counters: Some(counters(&report.counters, report.in_flight)),
             rtt: some_histogram(&report.rtt),
@@ -206,12 +202,30 @@ impl Reporter {
         }
     }
 
+    /// What readers know a class of probes by.
+    fn class(&self, class: u8, address: Option<IpAddr>) -> ProbeClass {
+        let class = self.mix.classes().get(usize::from(class));
+        let Class {
+            payload_bytes,
+            dscp,
+        } = class.copied().unwrap_or_default();
+        ProbeClass {
+            dscp: Some(dscp.into()),
+            packet_bytes: packet_bytes(address, payload_bytes),
+        }
+    }
+
     fn records(
         &self,
         window: &PeerWindow,
         closed: &WindowBatch,
+        places: &Places,
         clock: &ClockState,
     ) -> Vec<ProbeRecord> {
+        if window.records.is_empty() {
+            return Vec::new();
+        }
+        let address = places.get(&window.slot).map(|place| place.peer.address);
         // Of a probe that was lost only the window knows how it would have been measured.
         let of_window = method(window.report.stamps, window.path);
         let method_of = |probe: &ProbeOutcome| {
@@ -226,7 +240,10 @@ impl Reporter {
         window
             .records
             .iter()
-            .filter_map(|probe| record(index, probe, method_of(probe), reasons, clock))
+            .filter_map(|probe| {
+                let class = self.class(probe.class, address);
+                record(index, probe, class, method_of(probe), reasons, clock)
+            })
             .collect()
     }
 }
@@ -375,8 +392,14 @@ fn family(address: Option<IpAddr>) -> AddressFamily {
     }
 }
 
-/// Length of the IP packet.
+/// Length of the IP packet. What is too short for a TLV to fill it is not filled.
 fn packet_bytes(address: Option<IpAddr>, payload_bytes: u16) -> u32 {
+    let longer = usize::from(payload_bytes) >= PROBE_LEN + size_of::<TlvHeader>();
+    let payload_bytes = if longer {
+        payload_bytes
+    } else {
+        PROBE_LEN as u16
+    };
     let ip = if address.is_some_and(|address| address.is_ipv6()) {
         40
     } else {
@@ -408,6 +431,7 @@ fn sum(here: &Losses, way: &Losses) -> Losses {
 fn record(
     peer: u32,
     probe: &ProbeOutcome,
+    class: ProbeClass,
     method: Method,
     reasons: u32,
     clock: &ClockState,
@@ -434,6 +458,7 @@ fn record(
         sequence: probe.seq,
         outcome,
         source_port: probe.source_port,
+        class,
         hops_forward: probe.hops_forward,
         hops_return: probe.hops_return,
         method,

@@ -106,7 +106,7 @@ async fn first_membership(
                     .membership
                     .members
                     .iter()
-                    .any(|member| member.name == node) =>
+                    .any(|member| *member.name == *node) =>
             {
                 return Ok(discovered);
             }

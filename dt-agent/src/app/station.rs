@@ -7,16 +7,17 @@ use std::time::Duration;
 use dt_common::map::Allowed;
 use ipnet::IpNet;
 
-use crate::adapters::clock::{ClockState, ClockWatch, SharedClock};
+use crate::adapters::clock::{self, ClockState, ClockWatch, SharedClock};
 use crate::adapters::datapath::ebpf::{
     EventRing, FanMaps, Node, NodeError, NodePins, NodeSettings, publish_clock,
 };
 use crate::adapters::datapath::prober::{KernelPath, Paths, SocketPath};
 use crate::adapters::datapath::socket::{ReflectorOptions, SocketOptions, SocketReflector};
-use crate::config::{RateLimits, SourcePorts};
+use crate::config::{PathConfig, RateLimits, RotatingSourcePorts};
 use crate::engine::ladder::{Mode, ModeRequest};
 use crate::engine::random::Random;
 use crate::engine::reflector::{AllowList, Policy, Rate};
+use crate::engine::rotation::{RotatingPorts, Rotation};
 use crate::engine::sender::Sender;
 
 /// What a station needs to know, whichever command builds it.
@@ -26,9 +27,8 @@ pub(super) struct StationSettings<'a> {
     pub pin_root: &'a FilePath,
     pub request: ModeRequest,
     pub port: u16,
-    pub source_ports: SourcePorts,
+    pub paths: PathConfig,
     pub mark: u32,
-    pub dscp: u8,
     pub rate_limits: RateLimits,
     pub lease: Duration,
     pub handover: Duration,
@@ -84,10 +84,11 @@ fn load(settings: &StationSettings<'_>) -> Result<Option<(Node, EventRing)>, Nod
         return Ok(None);
     }
     let pins = NodePins::open(settings.pin_root, settings.node)?;
+    let ports = settings.paths.all_ports();
     let node = NodeSettings {
         request: settings.request,
         port: settings.port,
-        source_ports: (settings.source_ports.first, settings.source_ports.last),
+        source_ports: (ports.first, ports.last),
         guests: settings.mark != 0,
         mark: settings.mark,
         lease: settings.lease,
@@ -130,8 +131,9 @@ pub(super) fn open_paths(
             .iter()
             .map(|local| SocketAddr::new(*local, 0))
             .collect(),
-        ports: (settings.source_ports.first..=settings.source_ports.last).collect(),
-        dscp: settings.dscp,
+        ports: (settings.paths.source_ports.first..=settings.paths.source_ports.last).collect(),
+        rotation: rotation(settings),
+        classes: settings.paths.mix.classes().to_vec(),
         mark: kernel.is_some().then_some(settings.mark),
     };
     let kernel = kernel
@@ -140,11 +142,23 @@ pub(super) fn open_paths(
     if let Some(kernel) = kernel {
         // The configured ports are the programs': an interface without them sends from others.
         options.ports = vec![0; options.ports.len()];
+        options.rotation = options.rotation.map(Rotation::anywhere);
         options.mark = None;
         return Ok(Paths::with_spare(kernel, options, clock.clone()));
     }
     let socket = SocketPath::open(&options, clock.clone())?;
     Ok(Paths::new(None, Some(socket)))
+}
+
+fn rotation(settings: &StationSettings<'_>) -> Option<Rotation> {
+    let RotatingSourcePorts { count, every } = settings.paths.rotating?;
+    let ports = RotatingPorts {
+        first: settings.paths.source_ports.last.saturating_add(1),
+        count,
+        every_ns: every.as_nanos() as u64,
+    };
+    let mut random = Random::new(settings.seed.rotate_left(31));
+    Some(Rotation::new(ports, &mut random, clock::now()))
 }
 
 /// Starts answering from user space: everything in `socket` mode, or beside programs what they pass up.

@@ -190,12 +190,20 @@ pub(super) struct RunArgs {
     #[arg(long, value_name = "FIRST-LAST", help_heading = PATH)]
     source_ports: Option<String>,
 
-    /// UDP payload of a probe in bytes, 96 to 9,000
-    #[arg(long, value_name = "BYTES", help_heading = PATH)]
+    /// One more source port, which takes turns with the others and changes: it goes through so many ports behind them; 0: none
+    #[arg(long, value_name = "N", help_heading = PATH)]
+    rotating_ports: Option<String>,
+
+    /// How long it stays the same
+    #[arg(long, value_name = "TIME", help_heading = PATH)]
+    rotate_every: Option<String>,
+
+    /// UDP payload of probes in bytes, 96 to 9,000; several with their weights, as in 96:9,1472, each with windows of its own
+    #[arg(long, value_name = "BYTES[:WEIGHT],…", help_heading = PATH)]
     size: Option<String>,
 
-    /// Differentiated services code point of probes, 0 to 63
-    #[arg(long, value_name = "DSCP", help_heading = PATH)]
+    /// Differentiated services code point of probes, 0 to 63; several with their weights, as in 0:3,46
+    #[arg(long, value_name = "DSCP[:WEIGHT],…", help_heading = PATH)]
     dscp: Option<String>,
 
     /// Firewall mark by which probes are known on their way out; change it if something else uses it

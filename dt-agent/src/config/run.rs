@@ -14,6 +14,7 @@ use crate::engine::sender::Sender;
 use super::check::Checker;
 use super::error::ConfigError;
 use super::kafka::KafkaConfig;
+use super::paths::PathConfig;
 use super::raw::{RawConfig, Surroundings, Typed};
 use super::zookeeper::{NodeLabels, SelfConfig, ZookeeperConfig};
 use super::{parse, print, settings};
@@ -55,12 +56,8 @@ pub struct RunConfig {
     pub family: Family,
     /// UDP port on which requests are answered, and the one of members that name none.
     pub port: u16,
-    /// UDP source ports of probes; never contains `port`.
-    pub source_ports: SourcePorts,
-    /// UDP payload of a probe, bytes.
-    pub payload_bytes: u16,
-    /// Differentiated services code point of probes, 0 to 63.
-    pub dscp: u8,
+    /// Source ports, none of which is `port`, sizes and code points of probes.
+    pub paths: PathConfig,
     /// Firewall mark by which probes are known on their way out; not 0.
     pub mark: u32,
     /// Who is answered besides the members.
@@ -233,9 +230,7 @@ impl RunConfig {
             interfaces: check.list("interface", parse::interface),
             family: check.one("family", parse::family),
             port: check.one("port", parse::port),
-            source_ports: check.one("source_ports", source_ports),
-            payload_bytes: check.one("size", parse::payload),
-            dscp: check.one("dscp", |text| parse::whole(text, 0..=63)),
+            paths: PathConfig::check(&mut check),
             mark: check.one("mark", |text| parse::whole(text, 1..=u32::MAX)),
             allow: check.list("allow", parse::network),
             rate_limits: RateLimits::check(&mut check),
@@ -259,16 +254,28 @@ impl RunConfig {
     }
 
     fn check_contradictions(&self, check: &mut Checker<'_>) {
-        let SourcePorts { first, last } = self.source_ports;
-        check.contradiction(&["source_ports", "port"], self.source_ports.contains(self.port), || {
-            format!("port {} is one of source_ports {first}-{last}: a probe would look like a request", self.port)
+        let SourcePorts { first, last } = self.paths.source_ports;
+        let keys = ["source_ports", "rotating_ports", "port"];
+        check.contradiction(&keys, self.paths.source_ports.contains(self.port), || {
+            format!(
+                "port {} is one of source_ports {first}-{last}: a probe would look like a request",
+                self.port
+            )
+        });
+        let all = self.paths.all_ports();
+        let rotates = all.contains(self.port) && !self.paths.source_ports.contains(self.port);
+        check.contradiction(&keys, rotates, || {
+            format!(
+                "port {} is one of the rotating ports up to {}: a probe would look like a request",
+                self.port, all.last
+            )
         });
         let by_xdp = matches!(self.mode, ModeRequest::Auto | ModeRequest::Only(Mode::Xdp));
-        check.contradiction(&["size", "mode"], by_xdp && self.payload_bytes > XDP_PAYLOAD, || {
+        let longest = self.paths.longest_payload();
+        check.contradiction(&["size", "mode"], by_xdp && longest > XDP_PAYLOAD, || {
             format!(
-                "XDP sees only the first part of a frame with {} bytes of payload, so no reply would be collected: \
-                 use mode tc or socket, or at most {XDP_PAYLOAD} bytes",
-                self.payload_bytes
+                "XDP sees only the first part of a frame with {longest} bytes of payload, so no reply would be collected: \
+                 use mode tc or socket, or at most {XDP_PAYLOAD} bytes"
             )
         });
         let by_file = matches!(self.discovery, DiscoverySource::File(_)) && check.has("discovery");
@@ -371,31 +378,7 @@ fn metrics(text: &str) -> Result<Option<SocketAddr>, String> {
     })
 }
 
-fn source_ports(text: &str) -> Result<SourcePorts, String> {
-    let (first, last) = text.split_once('-').unwrap_or((text, text));
-    let port = |text: &str| {
-        text.trim()
-            .parse()
-            .ok()
-            .filter(|port| *port >= FIRST_SOURCE_PORT)
-    };
-    let ports = port(first)
-        .zip(port(last))
-        .filter(|(first, last)| first <= last);
-    ports
-        .map(|(first, last)| SourcePorts { first, last })
-        .filter(|ports| u32::from(ports.count()) <= dt_common::map::MAX_SOURCE_PORTS)
-        .ok_or_else(|| {
-            format!(
-                "is not a range of at most {} ports from {FIRST_SOURCE_PORT} on, such as 61000-61003",
-                dt_common::map::MAX_SOURCE_PORTS
-            )
-        })
-}
-
 /// Settings that can change while an agent runs; `RunConfig::reload` takes each of them over.
 const LIVE: [&str; 3] = ["rate", "allow", "log"];
-/// Reflectors refuse privileged source ports, so that they cannot be turned against each other.
-const FIRST_SOURCE_PORT: u16 = 1024;
 /// What surely is in the linear part of a frame: a page, less headroom, the kernel's own data and our headers.
 const XDP_PAYLOAD: u16 = 3_400;

@@ -98,6 +98,8 @@ pub(crate) const RUN: CommandSettings = CommandSettings {
         text("family", "DT_FAMILY").default("auto"),
         PORT,
         text("source_ports", "DT_SOURCE_PORTS").default("61000-61003"),
+        number("rotating_ports", "DT_ROTATING_PORTS", "0"),
+        text("rotate_every", "DT_ROTATE_EVERY").default("1m"),
         number("size", "DT_SIZE", "96"),
         number("dscp", "DT_DSCP", "0"),
         number("mark", "DT_MARK", "0x64740001"),

@@ -54,6 +54,16 @@ fn good(flags: &[(&'static str, &str)]) -> RunConfig {
     load(&[&[DISCOVERY], flags].concat(), &[], None).expect("good")
 }
 
+/// The size of the first class of probes.
+fn size(config: &RunConfig) -> u16 {
+    config.paths.mix.classes()[0].payload_bytes
+}
+
+/// Its code point.
+fn dscp(config: &RunConfig) -> u8 {
+    config.paths.mix.classes()[0].dscp
+}
+
 fn mistakes(flags: &[(&'static str, &str)]) -> Vec<String> {
     let error = load(&[&[DISCOVERY], flags].concat(), &[], None).expect_err("bad");
     error.mistakes.iter().map(ToString::to_string).collect()
@@ -83,7 +93,7 @@ fn the_defaults_are_those_that_the_documents_promise() {
         (ModeRequest::Auto, Family::Auto)
     );
     assert_eq!(
-        (config.port, config.source_ports),
+        (config.port, config.paths.source_ports),
         (
             862,
             SourcePorts {
@@ -93,7 +103,7 @@ fn the_defaults_are_those_that_the_documents_promise() {
         )
     );
     assert_eq!(
-        (config.payload_bytes, config.dscp, config.mark),
+        (size(&config), dscp(&config), config.mark),
         (96, 0, 0x6474_0001)
     );
     assert_eq!(
@@ -126,7 +136,7 @@ fn flags_beat_variables_beat_the_file_beats_defaults() {
     let config = load(&[DISCOVERY, ("rate", "4")], &variables, Some(file)).expect("good");
     assert!((config.rate - 4.0).abs() < f64::EPSILON);
     assert_eq!(config.window, Duration::from_secs(3));
-    assert_eq!(config.dscp, 2);
+    assert_eq!(dscp(&config), 2);
     assert_eq!(config.port, 862, "an empty variable is as good as none");
 }
 
@@ -139,7 +149,7 @@ fn the_file_may_be_named_by_a_variable() {
     let config = in_surroundings(&[("DT_CONFIG", &path)], |surroundings| {
         RunConfig::load_in(&Typed::default(), surroundings)
     });
-    assert_eq!(config.expect("good").dscp, 7);
+    assert_eq!(dscp(&config.expect("good")), 7);
 }
 
 #[test]
@@ -246,7 +256,7 @@ fn values_are_read_in_every_way_they_may_be_written() {
     );
     assert_eq!(config.lease, Duration::from_secs(5));
     assert_eq!(
-        config.source_ports,
+        config.paths.source_ports,
         SourcePorts {
             first: 5_000,
             last: 5_000
@@ -260,10 +270,7 @@ fn values_are_read_in_every_way_they_may_be_written() {
     let allowed: Vec<_> = config.allow.iter().map(ToString::to_string).collect();
     assert_eq!(allowed, ["10.0.0.0/8", "fd00::/8", "192.0.2.7/32"]);
     assert_eq!(config.interfaces, ["eth0", "eth1"]);
-    assert_eq!(
-        (config.payload_bytes, config.detail),
-        (9_000, Detail::Probes)
-    );
+    assert_eq!((size(&config), config.detail), (9_000, Detail::Probes));
 }
 
 #[test]
@@ -289,8 +296,25 @@ fn each_bound_holds_at_its_edge_and_not_beyond() {
             &["1024-1024", "1024-5119"],
             &["1023-2000", "2000-1999", "1024-5120", "1-", "-", "x"],
         ),
-        ("size", &["96", "3400"], &["95", "3401", "9001"]),
-        ("dscp", &["0", "63"], &["64", "-1"]),
+        (
+            "size",
+            &["96", "3400", "96:9,1472", "96 : 2 , 200 :62"],
+            &[
+                "95", "3401", "9001", "96,95", "96:0", "96:65", "96,96", "96,", "", "96:9:1",
+                "96:64,97",
+            ],
+        ),
+        (
+            "dscp",
+            &["0", "63", "0:3,46", "0,1,2,3,4,5,6,7"],
+            &["64", "-1", "0,64", "46,46", "0,1,2,3,4,5,6,7,8"],
+        ),
+        (
+            "rotating_ports",
+            &["0", "2", "4000"],
+            &["1", "4095", "-1", "4000-4100"],
+        ),
+        ("rotate_every", &["1s", "1d"], &["0.9", "2d", "x"]),
         ("mark", &["1", "0xffffffff"], &["0", "0x100000000"]),
         ("lease", &["3s", "180s"], &["2.9s", "61m"]),
         (
@@ -434,6 +458,67 @@ fn settings_that_contradict_each_other_are_a_mistake() {
 }
 
 #[test]
+fn sizes_and_code_points_make_classes_and_ports_follow_each_other() {
+    let config = good(&[
+        ("size", "96:2,1000"),
+        ("dscp", "0,46"),
+        ("source_ports", "61000-61007"),
+        ("rotating_ports", "56"),
+        ("rotate_every", "30s"),
+    ]);
+    let PathConfig { rotating, mix, .. } = &config.paths;
+    let classes: Vec<_> = mix
+        .classes()
+        .iter()
+        .map(|class| (class.payload_bytes, class.dscp))
+        .collect();
+    assert_eq!(classes, [(96, 0), (96, 46), (1_000, 0), (1_000, 46)]);
+    assert_eq!(config.paths.longest_payload(), 1_000);
+    let expected = RotatingSourcePorts {
+        count: 56,
+        every: Duration::from_secs(30),
+    };
+    assert_eq!(*rotating, Some(expected));
+    let all = config.paths.all_ports();
+    assert_eq!((all.first, all.last), (61_000, 61_063));
+    assert_eq!(config.paths.port_count(), 9);
+    let read = good(&[("size", "96"), ("rotating_ports", "0")]);
+    assert_eq!((read.paths.rotating, read.paths.port_count()), (None, 4));
+}
+
+#[test]
+fn what_is_wrong_with_one_of_several_values_is_said_of_that_one() {
+    for (flags, reason) in [
+        (
+            vec![("size", "96:9,95")],
+            "--size: `96:9,95` has `95`, which is not a whole number from 96 to 9000",
+        ),
+        (
+            vec![("dscp", "0:0,46")],
+            "--dscp: `0:0,46` has the weight `0`, which is not a whole number from 1 to 64",
+        ),
+        (
+            vec![("size", "96,200,300"), ("dscp", "0,10,46")],
+            "size and dscp together make 9 classes of probes, where 1 to 8 are possible",
+        ),
+        (
+            vec![("source_ports", "65000-65003"), ("rotating_ports", "600")],
+            "behind source_ports 65000-65003 there are no 600 more ports",
+        ),
+        (
+            vec![("rotating_ports", "8"), ("port", "61010")],
+            "port 61010 is one of the rotating ports up to 61011: a probe would look like a request",
+        ),
+        (
+            vec![("source_ports", "1024-5000"), ("rotating_ports", "200")],
+            "4177 source ports with the rotating ones, at most 4096 are possible",
+        ),
+    ] {
+        assert_eq!(mistakes(&flags), [reason]);
+    }
+}
+
+#[test]
 fn a_list_where_one_value_is_wanted_is_a_mistake() {
     let error = load(&[DISCOVERY], &[], Some("rate = [1, 2]\n")).expect_err("bad");
     assert!(
@@ -538,7 +623,7 @@ fn a_reload_takes_what_can_change_and_names_what_cannot() {
     assert_eq!((running.rate, running.allow.len()), (2.0, 0));
     assert_eq!(running.log, LevelFilter::DEBUG);
     // What waits for a restart is in use no sooner, and is named as long as it waits.
-    assert_eq!(running.dscp, 0);
+    assert_eq!(dscp(&running), 0);
     let again = running.reload(&newer);
     assert_eq!(
         (again.taken, again.waiting),

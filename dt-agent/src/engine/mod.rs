@@ -7,12 +7,14 @@
 mod day;
 pub mod ladder;
 pub mod mesh;
+pub mod mix;
 pub mod outbox;
 pub mod pinglist;
 pub mod random;
 pub mod reflector;
 pub mod registry;
 pub mod rollup;
+pub mod rotation;
 pub mod schedule;
 pub mod sender;
 pub mod session;

@@ -51,9 +51,9 @@ pub use self::outcome::{Outcome, ProbeOutcome};
 use self::pace::Pace;
 use self::sample::{Reading, Sample};
 use self::serial::is_below;
-use super::window::{Hops, StampSources, WindowReport, add};
+use super::window::{ClassWindows, Counters, Hops, StampSources, WindowReport, add};
 
-/// The probes towards one peer: one SSID, one sequence space, any number of source ports.
+/// The probes towards one peer: one SSID, one sequence space, any number of source ports and classes of probes.
 #[derive(Debug)]
 pub struct Session {
     config: Arc<SessionConfig>,
@@ -65,10 +65,10 @@ pub struct Session {
     pace: Pace,
     /// The lowest sequence number whose reply said that the peer has admitted this node.
     admitted: Option<u32>,
-    window: WindowReport,
-    /// Windows that ended because stamps came from elsewhere, until the current one is taken.
-    cut: VecDeque<WindowReport>,
-    /// Replies in them.
+    windows: ClassWindows,
+    /// Windows that ended, until they are asked for: because stamps came from elsewhere, or with that of the first class.
+    ended: VecDeque<WindowReport>,
+    /// Replies in those that ended early.
     cut_replies: u32,
     records: Option<Box<Records>>,
 }
@@ -90,8 +90,8 @@ impl Session {
             credits: Credits::default(),
             pace: Pace::default(),
             admitted: None,
-            window: WindowReport::starting(now),
-            cut: VecDeque::new(),
+            windows: ClassWindows::starting(config.mix.len(), now),
+            ended: VecDeque::new(),
             cut_replies: 0,
             records: (config.max_records > 0).then(|| Box::new(records)),
         }
@@ -106,8 +106,9 @@ impl Session {
         session
     }
 
-    /// Goes on with other settings; whether records are made stays as it is.
+    /// Goes on with other settings; whether records are made, and the classes of probes, stay as they are.
     pub fn handle_config(&mut self, config: &Arc<SessionConfig>) {
+        debug_assert_eq!(config.mix, self.config.mix, "a class of each number");
         self.config = Arc::clone(config);
     }
 
@@ -134,7 +135,7 @@ impl Session {
         if let Some(last) = self.flight.newest() {
             self.pace.handle_pause(now.since(last.sent));
         }
-        add(&mut self.window.counters.sent, 1);
+        add(&mut self.counters_of(self.flight.next_seq()).sent, 1);
         self.flight.push(source_port, now)
     }
 
@@ -147,19 +148,21 @@ impl Session {
         if !self.flight.get(seq).is_some_and(waits) {
             return;
         }
-        add(&mut self.window.counters.send_failed, 1);
-        if self.window.counters.sent == 0 {
+        let counters = self.counters_of(seq);
+        add(&mut counters.send_failed, 1);
+        if counters.sent == 0 {
             self.decide(seq, Outcome::Departed);
             return;
         }
-        self.window.counters.sent -= 1;
+        counters.sent -= 1;
         self.flight.withdraw(seq);
         self.flight.forget(self.memory_start(now));
     }
 
-    /// Counts `n` probes that the schedule asked for and that were left out, because the wake-up came too late.
+    /// Counts `n` probes that the schedule asked for and that were left out, because the wake-up came too late. They have no
+    /// number: the class whose turn it is has them all.
     pub fn handle_skipped(&mut self, n: u32) {
-        add(&mut self.window.counters.skipped, n);
+        add(&mut self.counters_of(self.flight.next_seq()).skipped, n);
     }
 
     /// Takes in a reply, which may be a copy, late, from an earlier life, or nonsense.
@@ -171,8 +174,8 @@ impl Session {
         if !self.accepts(event) {
             return;
         }
-        let reordered =
-            is_below(event.seq, self.evidence.top()) && self.flight.is_overtaken(event.seq);
+        let reordered = is_below(event.seq, self.evidence.top())
+            && self.flight.is_overtaken(event.seq, &self.config.mix);
         let advance = self.evidence.handle_reply(event, &mut self.flight, now);
         self.evidence.handle_time(now, self.config.settle_ns);
         let thrown_away = ForwardCredit {
@@ -186,7 +189,7 @@ impl Session {
         self.note_admission(event);
         let answered_again = self.note_answer(event) && advance.duplicate_forward == 0;
         let copied_back = answered_again || advance.duplicate_return;
-        let counters = &mut self.window.counters;
+        let counters = self.counters_of(event.seq);
         add(&mut counters.duplicate_forward, advance.duplicate_forward);
         add(&mut counters.duplicate_return, u32::from(copied_back));
         self.conclude(event, reordered, now);
@@ -219,7 +222,7 @@ impl Session {
         if probe.marks.has(Marks::MEASURED) {
             probe.marks.clear(Marks::MEASURED);
             let rtt_ns = elapsed_ns.saturating_sub(probe.spare_ns);
-            self.window.user_rtt.record(u64::from(rtt_ns));
+            self.window_of(seq).user_rtt.record(u64::from(rtt_ns));
         } else if probe.state == State::Waiting {
             probe.spare_ns = elapsed_ns;
             probe.marks.set(Marks::USER_EARLY);
@@ -286,23 +289,25 @@ impl Session {
         self.records.as_mut()?.pop()
     }
 
-    /// The next window that ended of itself, because its method changed; to be asked for before [`Session::take_window`]
-    /// and [`Session::finish`]. `None` for ever without `max_cuts`.
+    /// The next window that ended; to be asked for before [`Session::take_window`] and [`Session::finish`], where it is one
+    /// that ended of itself because its method changed (never without `max_cuts`), and after them, where it is that of another
+    /// class of probes.
     pub fn poll_window(&mut self) -> Option<WindowReport> {
-        self.cut.pop_front()
+        self.ended.pop_front()
     }
 
-    /// Closes the window at `now` and begins the next.
+    /// Closes all windows at `now` and begins the next ones; that of the first class of probes, whatever is in it. Those of
+    /// the others, if anything is in them, are had by [`Session::poll_window`].
     pub fn take_window(&mut self, now: MonoNanos) -> WindowReport {
         self.handle_timeout(now);
-        let replies = self.replies().saturating_add(self.cut_replies);
+        let replies = self.windows.replies().saturating_add(self.cut_replies);
         self.cut_replies = 0;
         self.evidence.handle_window_end(replies, &self.flight);
-        self.window.turn(now, self.flight.waiting())
+        self.turn_all(now)
     }
 
-    /// Closes the last window: what is missing is decided by what is known, what may still come in time is in flight.
-    /// Records can be fetched afterwards; nothing else should follow.
+    /// Closes the last windows as [`Session::take_window`] does: what is missing is decided by what is known, what may still
+    /// come in time is in flight. Records can be fetched afterwards; nothing else should follow.
     pub fn finish(&mut self, now: MonoNanos) -> WindowReport {
         while let Some((seq, probe)) = self.flight.oldest_waiting() {
             if now <= probe.sent.plus(self.config.deadline_ns) {
@@ -310,36 +315,68 @@ impl Session {
             }
             self.decide_missing(seq);
         }
-        self.window.turn(now, self.flight.waiting())
+        self.turn_all(now)
     }
 
-    /// Replies in the current window.
-    const fn replies(&self) -> u32 {
-        let counters = &self.window.counters;
-        counters.received.saturating_add(counters.late)
+    /// The current window of the class of the probe with this number, sent or not.
+    fn window_of(&mut self, seq: u32) -> &mut WindowReport {
+        self.windows.of(self.config.mix.class_of(seq))
     }
 
-    /// Ends the window when a reply's stamps come from elsewhere than those before.
+    fn counters_of(&mut self, seq: u32) -> &mut Counters {
+        &mut self.window_of(seq).counters
+    }
+
+    /// Probes of a class without an outcome.
+    fn in_flight_of(&self, class: u8) -> u32 {
+        let mix = &self.config.mix;
+        if mix.len() == 1 {
+            return self.flight.waiting();
+        }
+        let waiting = self.flight.waiting_before(self.flight.next_seq());
+        waiting.filter(|seq| mix.class_of(*seq) == class).count() as u32
+    }
+
+    fn turn(&mut self, class: u8, now: MonoNanos) -> WindowReport {
+        let in_flight = self.in_flight_of(class);
+        self.windows.of(class).turn(now, in_flight)
+    }
+
+    fn turn_all(&mut self, now: MonoNanos) -> WindowReport {
+        for class in 1..self.config.mix.len() as u8 {
+            let report = self.turn(class, now);
+            if !report.is_idle() {
+                self.ended.push_back(report);
+            }
+        }
+        self.turn(0, now)
+    }
+
+    /// Ends the window of a reply's class when its stamps come from elsewhere than those before.
     ///
     /// Not twice at one instant, and not without end where sources take turns: then they share a window, which names all.
-    fn cut_window(&mut self, stamps: StampSources, now: MonoNanos) {
-        let room = self.cut.len() < self.config.max_cuts as usize;
-        if !room || self.window.is_alike(stamps) || self.window.start >= now {
+    fn cut_window(&mut self, event: &ReplyEvent, now: MonoNanos) {
+        let class = self.config.mix.class_of(event.seq);
+        let room = self.ended.len() < self.config.max_cuts as usize;
+        let window = self.windows.of(class);
+        if !room || window.is_alike(StampSources::of(event)) || window.start >= now {
             return;
         }
-        self.cut_replies = self.cut_replies.saturating_add(self.replies());
-        self.cut
-            .push_back(self.window.turn(now, self.flight.waiting()));
+        self.cut_replies = self.cut_replies.saturating_add(window.replies());
+        let report = self.turn(class, now);
+        self.ended.push_back(report);
     }
 
     /// Whether a reply belongs to a probe that is remembered; counts it if not.
     fn accepts(&mut self, event: &ReplyEvent) -> bool {
-        let counters = &mut self.window.counters;
-        if has_tlv(event) && event.sender_epoch != self.sender_epoch {
+        let place = self.flight.place(event.seq);
+        let is_ours = !has_tlv(event) || event.sender_epoch == self.sender_epoch;
+        let counters = self.counters_of(event.seq);
+        if !is_ours {
             add(&mut counters.stale, 1);
             return false;
         }
-        match self.flight.place(event.seq) {
+        match place {
             Place::Known => return true,
             Place::Past => add(&mut counters.stale, 1),
             Place::Never => add(&mut counters.implausible, 1),
@@ -380,15 +417,15 @@ impl Session {
         let probe = *probe;
         match probe.state {
             State::Waiting => {
-                self.cut_window(StampSources::of(event), now);
-                let counters = &mut self.window.counters;
+                self.cut_window(event, now);
+                let counters = self.counters_of(event.seq);
                 add(&mut counters.reordered, u32::from(reordered));
                 self.measure(event, probe);
             }
             State::Done(outcome) if first && outcome.is_lost() => {
-                add(&mut self.window.counters.late_after_loss, 1);
+                add(&mut self.counters_of(event.seq).late_after_loss, 1);
             }
-            State::Done(_) if first => add(&mut self.window.counters.stale, 1),
+            State::Done(_) if first => add(&mut self.counters_of(event.seq).stale, 1),
             // Copies were counted as such.
             State::Done(_) | State::Unsent => {}
         }
@@ -400,7 +437,7 @@ impl Session {
         let away_ns = reading.away_ns().unwrap_or(waited_ns);
         let in_time = away_ns <= self.config.deadline_ns;
         self.pace.handle_away(away_ns);
-        self.window.observe(event);
+        self.window_of(event.seq).observe(event);
         let mut rtt_ns = None;
         match reading {
             Reading::Measured(sample) => {
@@ -409,18 +446,19 @@ impl Session {
                     self.record_sample(event.seq, &sample);
                 }
             }
-            Reading::Straddled => add(&mut self.window.counters.straddled, 1),
-            Reading::Implausible => add(&mut self.window.counters.implausible, 1),
+            Reading::Straddled => add(&mut self.counters_of(event.seq).straddled, 1),
+            Reading::Implausible => add(&mut self.counters_of(event.seq).implausible, 1),
         }
         let outcome = if in_time {
             Outcome::Received
         } else {
             Outcome::Late
         };
-        self.window.counters.count(outcome);
+        self.counters_of(event.seq).count(outcome);
         self.flight.decide(event.seq, outcome);
         self.push_record(ProbeOutcome {
             seq: event.seq,
+            class: self.config.mix.class_of(event.seq),
             sent: probe.sent,
             source_port: probe.source_port,
             outcome,
@@ -433,17 +471,18 @@ impl Session {
     }
 
     fn record_sample(&mut self, seq: u32, sample: &Sample) {
-        self.window.rtt.record(sample.rtt_ns);
-        self.window.residence.record(sample.residence_ns);
+        let window = self.window_of(seq);
+        window.rtt.record(sample.rtt_ns);
+        window.residence.record(sample.residence_ns);
         if let Some(one_way) = sample.one_way {
-            self.window.observe_one_way(one_way);
+            window.observe_one_way(one_way);
         }
         let Some(probe) = self.flight.get_mut(seq) else {
             return;
         };
         if probe.marks.has(Marks::USER_EARLY) {
             let rtt_ns = u64::from(probe.spare_ns).saturating_sub(sample.residence_ns);
-            self.window.user_rtt.record(rtt_ns);
+            self.window_of(seq).user_rtt.record(rtt_ns);
         } else if let Ok(residence_ns) = u32::try_from(sample.residence_ns) {
             probe.spare_ns = residence_ns;
             probe.marks.set(Marks::MEASURED);
@@ -489,10 +528,11 @@ impl Session {
         let Some(probe) = self.flight.get(seq).copied() else {
             return;
         };
-        self.window.counters.count(outcome);
+        self.counters_of(seq).count(outcome);
         self.flight.decide(seq, outcome);
         self.push_record(ProbeOutcome {
             seq,
+            class: self.config.mix.class_of(seq),
             sent: probe.sent,
             source_port: probe.source_port,
             outcome,
@@ -510,7 +550,7 @@ impl Session {
         };
         let dropped = records.push(record);
         add(
-            &mut self.window.counters.records_dropped,
+            &mut self.counters_of(record.seq).records_dropped,
             u32::from(dropped),
         );
     }
@@ -522,7 +562,7 @@ impl Session {
             .next_seq()
             .wrapping_sub(self.flight.len() as u32);
         if self.oldest_waiting() == Some(first) {
-            add(&mut self.window.counters.crowded_out, 1);
+            add(&mut self.counters_of(first).crowded_out, 1);
             self.decide(first, Outcome::LostUnknown);
         }
         self.flight.forget_oldest();

@@ -14,6 +14,8 @@ use super::session::Outcome;
 /// All that was measured of one peer between two instants.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct WindowReport {
+    /// Number of the class of probes in [`super::mix::Mix::classes`].
+    pub class: u8,
     /// First instant of the window.
     pub start: MonoNanos,
     /// First instant after the window.
@@ -359,6 +361,7 @@ impl WindowReport {
     /// Closes this window and begins the next at the same instant.
     pub(super) fn turn(&mut self, end: MonoNanos, in_flight: u32) -> Self {
         let next = Self {
+            class: self.class,
             start: end,
             hops_forward: self.hops_forward.carried_over(),
             hops_return: self.hops_return.carried_over(),
@@ -367,6 +370,17 @@ impl WindowReport {
         let mut closed = std::mem::replace(self, next);
         (closed.end, closed.in_flight) = (end, in_flight);
         closed
+    }
+
+    /// Whether nothing happened and nothing is awaited.
+    pub(super) fn is_idle(&self) -> bool {
+        self.in_flight == 0 && self.counters == Counters::default()
+    }
+
+    /// Probes that came back.
+    pub(super) const fn replies(&self) -> u32 {
+        let counters = &self.counters;
+        counters.received.saturating_add(counters.late)
     }
 
     /// Whether stamps like these were taken so far, or none at all.
@@ -389,6 +403,43 @@ impl WindowReport {
         let least = self.min_one_way.get_or_insert(delays);
         least.forward_ns = least.forward_ns.min(delays.forward_ns);
         least.return_ns = least.return_ns.min(delays.return_ns);
+    }
+}
+
+/// The current windows of one peer, one for each class of probes.
+#[derive(Debug)]
+pub(super) struct ClassWindows {
+    first: WindowReport,
+    /// None for nearly everybody.
+    others: Box<[WindowReport]>,
+}
+
+impl ClassWindows {
+    /// Empty ones of so many classes, at least 1, that begin at `start`.
+    pub fn starting(classes: usize, start: MonoNanos) -> Self {
+        let window = |class| WindowReport {
+            class,
+            ..WindowReport::starting(start)
+        };
+        Self {
+            first: window(0),
+            others: (1..classes as u8).map(window).collect(),
+        }
+    }
+
+    /// That of a class; the first for one that is not.
+    pub fn of(&mut self, class: u8) -> &mut WindowReport {
+        let other = usize::from(class).checked_sub(1);
+        match other.and_then(|other| self.others.get_mut(other)) {
+            Some(window) => window,
+            None => &mut self.first,
+        }
+    }
+
+    /// Probes that came back, of all classes.
+    pub fn replies(&self) -> u32 {
+        let others = self.others.iter().map(WindowReport::replies);
+        others.fold(self.first.replies(), u32::saturating_add)
     }
 }
 

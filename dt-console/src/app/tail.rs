@@ -201,14 +201,27 @@ fn window_line(row: &WindowRow) -> String {
     if row.is_suspect {
         line += ", suspect";
     }
-    line
+    let (dscp, packet_bytes) = row.class();
+    line + &class_words(dscp, packet_bytes)
+}
+
+/// What is remarkable of probes of a kind: a code point, and a length that is not an agent's least.
+fn class_words(dscp: Option<u32>, packet_bytes: u32) -> String {
+    let mut words = String::new();
+    if let Some(dscp) = dscp.filter(|dscp| *dscp != 0) {
+        let _ = write!(words, ", dscp {dscp}");
+    }
+    if ![0, LEAST_IPV4, LEAST_IPV6].contains(&packet_bytes) {
+        let _ = write!(words, ", {packet_bytes} bytes");
+    }
+    words
 }
 
 fn probe_line(row: &ProbeRow) -> String {
     let record = &row.record;
     let rtt = record.outcome.rtt_ns();
     format!(
-        "{} {} → {} seq {} {}{} port {}",
+        "{} {} → {} seq {} {}{} port {}{}",
         units::utc(record.sent_unix_us),
         row.origin.source,
         row.peer.shown(),
@@ -216,9 +229,13 @@ fn probe_line(row: &ProbeRow) -> String {
         outcome_name(record.outcome),
         rtt.map_or_else(String::new, |ns| format!(" {:.3} µs", ns as f64 / 1e3)),
         record.source_port,
+        class_words(record.class.dscp, record.class.packet_bytes),
     )
 }
 
+/// IP packets of 96 bytes of UDP payload.
+const LEAST_IPV4: u32 = 124;
+const LEAST_IPV6: u32 = 144;
 /// How long one look for something new takes at most; Ctrl-C waits for it.
 const PATIENCE: Duration = Duration::from_millis(100);
 
@@ -226,7 +243,7 @@ const PATIENCE: Duration = Duration::from_millis(100);
 mod tests {
     use dt_feed::Histogram;
     use dt_feed::probes::{Outcome, ProbeRecord};
-    use dt_feed::proto::{Counters, Method, Mode, PeerState, StampSource, Window};
+    use dt_feed::proto::{Counters, Method, Mode, PeerState, ProbeClass, StampSource, Window};
 
     use super::*;
     use crate::nodes::Labels;
@@ -292,6 +309,7 @@ mod tests {
             hops_return: None,
             method: Method::default(),
             suspect_reasons: 0,
+            class: ProbeClass::default(),
         };
         let row = |record| ProbeRow {
             origin: origin(),
@@ -305,11 +323,15 @@ mod tests {
         );
         let lost = ProbeRecord {
             outcome: Outcome::LostForward,
+            class: ProbeClass {
+                dscp: Some(46),
+                packet_bytes: 1_500,
+            },
             ..record
         };
         assert_eq!(
             probe_line(&row(lost)),
-            format!("{begin} lost_forward port 50000")
+            format!("{begin} lost_forward port 50000, dscp 46, 1500 bytes")
         );
     }
 }

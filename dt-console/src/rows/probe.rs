@@ -119,4 +119,8 @@ pub const PROBE_COLUMNS: &[Column<ProbeRow>] = &[
     column("suspect_reasons", Kind::Number, |row| {
         row.record.suspect_reasons.into()
     }),
+    column("dscp", Kind::Number, |row| row.record.class.dscp.into()),
+    column("packet_bytes", Kind::Number, |row| {
+        row.record.class.packet_bytes.into()
+    }),
 ];

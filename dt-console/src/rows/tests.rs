@@ -2,7 +2,7 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use dt_feed::probes::{Outcome, ProbeRecord};
-use dt_feed::proto::{self, Counters, PeerState, Window};
+use dt_feed::proto::{self, Counters, PeerState, ProbeClass, Window};
 
 use super::*;
 
@@ -108,6 +108,10 @@ fn a_probe_has_its_values_in_the_columns_of_their_names() {
         hops_return: Some(0),
         method: Method::default(),
         suspect_reasons: 0,
+        class: ProbeClass {
+            dscp: Some(46),
+            packet_bytes: 1_500,
+        },
     };
     let row = ProbeRow {
         origin: origin(),
@@ -121,6 +125,8 @@ fn a_probe_has_its_values_in_the_columns_of_their_names() {
         ("hops_forward", "Some(Absent)"),
         ("hops_return", "Some(Number(0))"),
         ("mode", "Some(Absent)"),
+        ("dscp", "Some(Number(46))"),
+        ("packet_bytes", "Some(Number(1500))"),
     ] {
         assert_eq!(value(PROBE_COLUMNS, &row, name), expected, "{name}");
     }

@@ -39,6 +39,12 @@ pub struct WindowRow {
 }
 
 impl WindowRow {
+    /// Code point and length of its probes, as in the feed.
+    #[must_use]
+    pub const fn class(&self) -> (Option<u32>, u32) {
+        (self.dscp, self.packet_bytes)
+    }
+
     /// The row of a window.
     ///
     /// # Errors

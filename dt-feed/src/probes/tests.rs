@@ -5,7 +5,7 @@ use proptest::sample::Index;
 use prost::Message;
 
 use super::*;
-use crate::proto::{Batch, Mode, Peer, StampSource};
+use crate::proto::{Batch, Mode, Peer, ProbeClass, StampSource};
 
 const OUTCOMES: [Outcome; 11] = [
     Outcome::LostForward,
@@ -49,11 +49,13 @@ prop_compose! {
         hops in (option::of(any::<u8>()), option::of(any::<u8>())),
         mode in 0..9,
         suspect_reasons in prop_oneof![Just(0), any::<u32>()],
+        class in (option::of(0..3_u32), 0..3_u32),
     ) -> ProbeRecord {
         let method = Method { mode, ..xdp() };
         let (hops_forward, hops_return) = hops;
         ProbeRecord {
             peer, sent_unix_us, sequence, outcome, source_port, hops_forward, hops_return, method, suspect_reasons,
+            class: ProbeClass { dscp: class.0, packet_bytes: class.1 },
         }
     }
 }
@@ -71,6 +73,7 @@ fn column_of(block: &mut ProbeBlock, column: usize) -> &mut Vec<u8> {
         7 => &mut block.hops_return,
         8 => &mut block.method,
         9 => &mut block.suspect_reasons,
+        10 => &mut block.class,
         _ => &mut block.ports,
     }
 }
@@ -87,7 +90,7 @@ proptest! {
 
     #[test]
     fn a_damaged_column_is_an_error_or_yields_as_many_records(
-        mut records in vec(record(), 1..200), column in 0..11_usize, at in any::<Index>(), noise in any::<u8>(),
+        mut records in vec(record(), 1..200), column in 0..12_usize, at in any::<Index>(), noise in any::<u8>(),
     ) {
         let mut block = encode(&mut records).expect("few enough");
         let bytes = column_of(&mut block, column);
@@ -101,9 +104,10 @@ proptest! {
 
     #[test]
     fn noise_in_every_field_never_panics(
-        count in 0..200_u32, port_count in any::<u32>(), columns in vec(vec(any::<u8>(), 0..40), 11),
+        count in 0..200_u32, port_count in any::<u32>(), columns in vec(vec(any::<u8>(), 0..40), 12),
     ) {
-        let mut block = ProbeBlock { count, port_count, methods: vec![xdp()], ..ProbeBlock::default() };
+        let classes = vec![ProbeClass::default()];
+        let mut block = ProbeBlock { count, port_count, methods: vec![xdp()], classes, ..ProbeBlock::default() };
         for (column, bytes) in columns.into_iter().enumerate() {
             *column_of(&mut block, column) = bytes;
         }
@@ -140,6 +144,56 @@ fn more_methods_than_the_limit_are_refused() {
     let mut records: Vec<ProbeRecord> = (0..=MAX_METHODS as i32).map(with_mode).collect();
     assert_eq!(encode(&mut records), Err(EncodeError::TooManyMethods));
     assert!(encode(&mut records[1..]).is_ok());
+}
+
+#[test]
+fn more_classes_than_the_limit_are_refused() {
+    let mut mesh = Mesh::default();
+    let of_length = |packet_bytes| ProbeRecord {
+        class: ProbeClass {
+            dscp: None,
+            packet_bytes,
+        },
+        ..mesh.probe(0, 0)
+    };
+    let mut records: Vec<ProbeRecord> = (0..=MAX_CLASSES as u32).map(of_length).collect();
+    assert_eq!(encode(&mut records), Err(EncodeError::TooManyClasses));
+    assert!(encode(&mut records[1..]).is_ok());
+}
+
+#[test]
+fn one_class_costs_a_block_no_column_and_a_block_of_before_has_none() {
+    let class = ProbeClass {
+        dscp: Some(46),
+        packet_bytes: 124,
+    };
+    let mut mesh = Mesh::default();
+    let mut records: Vec<_> = (0..200).map(|round| mesh.probe(0, round)).collect();
+    for record in &mut records {
+        record.class = class;
+    }
+    let mut block = encode(&mut records).expect("few enough");
+    assert_eq!(
+        (block.classes.as_slice(), block.class.len()),
+        (&[class][..], 0)
+    );
+    assert!(
+        decode(&block)
+            .expect("whole")
+            .iter()
+            .all(|record| record.class == class)
+    );
+    block.classes.clear();
+    let none = ProbeClass::default();
+    assert!(
+        decode(&block)
+            .expect("whole")
+            .iter()
+            .all(|record| record.class == none)
+    );
+    block.classes = vec![none];
+    block.class = vec![0, 0, 2];
+    assert!(decode(&block).is_err());
 }
 
 #[test]
@@ -237,6 +291,7 @@ impl Mesh {
             hops_return: Some(3),
             method: xdp(),
             suspect_reasons: 0,
+            class: ProbeClass::default(),
         }
     }
 

@@ -30,6 +30,7 @@ pub use self::windows::{PeerWindow, WindowBatch, WindowSink};
 use super::socket::{Probe, SendFailure, SendReport, Target};
 use crate::adapters::clock;
 use crate::engine::mesh::Slot;
+use crate::engine::mix::Mix;
 use crate::engine::random::Random;
 use crate::engine::schedule::{self, Due, Schedule, ScheduleSettings};
 use crate::engine::sender;
@@ -47,8 +48,10 @@ pub struct ProberSettings {
     pub deadline: Duration,
     /// Of how many probes to a peer one is also timed in user space; 0: none.
     pub compare_every: u32,
-    /// Source ports that each peer's probes take turns with.
+    /// Source ports that each peer's probes take turns with, the one that changes among them.
     pub source_ports: u16,
+    /// The classes of probes.
+    pub mix: Mix,
     /// Keep a record of every probe.
     pub records: bool,
     /// Seed of phases and jitter.
@@ -222,6 +225,8 @@ impl Worker {
             self.fit_ways(now);
             self.receive(now);
             self.take_counts(now);
+            let keep_ns = self.session_config.deadline_ns.saturating_add(SETTLE_NS);
+            self.paths.rotate(keep_ns, now);
             self.send_due(clock::now());
             self.sweep(now);
             self.windows.close_due(&mut self.peers, now);
@@ -374,7 +379,8 @@ impl Worker {
         self.due = due;
     }
 
-    /// Gathers the probes that go one way. A whole burst of a peer shares a source port: one system call sends it.
+    /// Gathers the probes that go one way. A whole burst of a peer shares a source port: one system call sends it, or one for
+    /// each code point.
     fn fill_batch(&mut self, due: &[Due], path: Path, now: MonoNanos) {
         self.batch.clear();
         for due in due {
@@ -397,6 +403,7 @@ impl Worker {
                 self.batch.push(Probe {
                     ssid: due.peer.0,
                     slot,
+                    class: self.session_config.mix.class_of(seq),
                     seq,
                     timed,
                     by_socket: !may_be_made,
@@ -507,6 +514,7 @@ fn session_config(settings: &ProberSettings) -> SessionConfig {
         interval_ns: (1e9 / settings.rate) as u64,
         max_cuts: MAX_CUTS,
         max_records: if settings.records { MAX_RECORDS } else { 0 },
+        mix: settings.mix.with_ports(settings.source_ports),
         ..SessionConfig::default()
     }
 }

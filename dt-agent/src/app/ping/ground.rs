@@ -5,7 +5,6 @@
 
 mod own;
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use anyhow::Context as _;
@@ -22,6 +21,7 @@ use crate::adapters::datapath::socket::{SocketOptions, Target};
 use crate::app::{peers, station};
 use crate::config::PingConfig;
 use crate::engine::ladder::{Mode, ModeRequest};
+use crate::engine::mix::Class;
 
 /// See the module.
 pub(super) struct Ground {
@@ -29,7 +29,6 @@ pub(super) struct Ground {
     /// The ways that are open.
     pub paths: Paths,
     options: SocketOptions,
-    targets: BTreeMap<u16, Target>,
     clock: ClockWatch,
     compare: bool,
     look_at: MonoNanos,
@@ -148,7 +147,6 @@ impl Ground {
             base,
             paths,
             options,
-            targets: BTreeMap::new(),
             clock,
             compare: config.compare,
             look_at: MonoNanos(0),
@@ -171,20 +169,20 @@ impl Ground {
         }
     }
 
-    /// Sends to this host under that identifier, and collects its replies; `slot` is its source port.
+    /// Sends to this host under that identifier, and collects its replies; `slot` is its source port. Without a TLV it gets
+    /// plain STAMP.
     pub(super) fn set_target(
         &mut self,
         ssid: u16,
         host: &Destination,
         slot: u16,
-        (tlv, size): (Option<(u32, u8)>, u16),
+        tlv: Option<(u32, u8)>,
     ) -> anyhow::Result<()> {
         let place = |local: &SocketAddr| *local == host.local;
         let target = Target {
             address: host.address,
             local: self.options.locals.iter().position(place).unwrap_or(0),
             tlv,
-            size,
         };
         let collected = map::Target {
             address: address_words(host.address.ip()),
@@ -199,7 +197,6 @@ impl Ground {
             Base::Sockets(_) => {}
         }
         self.paths.set_target(ssid, target)?;
-        self.targets.insert(ssid, target);
         Ok(())
     }
 
@@ -211,7 +208,6 @@ impl Ground {
             Base::Sockets(_) => {}
         }
         self.paths.remove_target(ssid);
-        self.targets.remove(&ssid);
         Ok(())
     }
 
@@ -248,9 +244,7 @@ impl Ground {
     pub(super) fn path(&mut self, host: &Destination) -> anyhow::Result<Path> {
         let path = peers::path_of(self.mode(host)?);
         if path == Path::Socket && self.paths.socket.is_none() {
-            let mut socket = SocketPath::open(&self.options, self.clock.clock())?;
-            socket.set_targets(&self.targets)?;
-            self.paths.socket = Some(socket);
+            self.paths.open_socket(&self.options, self.clock.clock())?;
         }
         Ok(path)
     }
@@ -320,6 +314,13 @@ fn join(config: &PingConfig, hosts: &[Destination]) -> anyhow::Result<Option<(Vi
     Ok(Some((visit, ring)))
 }
 
+fn of_size(payload_bytes: u16) -> Class {
+    Class {
+        payload_bytes,
+        dscp: 0,
+    }
+}
+
 /// One source port for each host as far as guests have them, so that replies without an identifier find their host.
 fn socket_options(config: &PingConfig, hosts: &[Destination]) -> SocketOptions {
     let mut locals: Vec<_> = hosts.iter().map(|host| host.local).collect();
@@ -332,11 +333,16 @@ fn socket_options(config: &PingConfig, hosts: &[Destination]) -> SocketOptions {
     SocketOptions {
         locals,
         ports,
-        dscp: 0,
+        rotation: None,
+        classes: [config.payload_bytes, 0].map(of_size).to_vec(),
         mark: None,
     }
 }
 
+/// Class of probes of the size asked for.
+pub(super) const SIZED: u8 = 0;
+/// Class of the shortest ones.
+pub(super) const SHORTEST: u8 = 1;
 /// Each new session of a host has another identifier, so that late replies of the last one are not taken for its own.
 const SSIDS_PER_HOST: u16 = 4;
 /// From look to look at the hosts' ways.

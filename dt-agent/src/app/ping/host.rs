@@ -8,6 +8,7 @@ use dt_common::time::{ErrorEstimate, MonoNanos, NtpTime, PtpTime};
 use dt_common::wire::DtFlags;
 
 use super::form::{Form, Inquiry, PATIENCE, Peer};
+use super::ground::{SHORTEST, SIZED};
 use super::resolve::Destination;
 use super::stats::Spread;
 use crate::adapters::datapath::prober::Path;
@@ -74,6 +75,8 @@ struct UserTimes {
 pub(super) struct Host {
     pub destination: Destination,
     pub ssid: u16,
+    /// Of which class the probes of its session are.
+    pub class: u8,
     pub path: Path,
     pub inquiry: Inquiry,
     pub totals: Totals,
@@ -104,6 +107,7 @@ impl Host {
         Self {
             destination,
             ssid: 0,
+            class: SIZED,
             path: Path::Socket,
             inquiry: Inquiry::new(),
             totals: Totals::default(),
@@ -127,12 +131,23 @@ impl Host {
         self.turns
     }
 
-    /// Begins a session; `sender_epoch` goes with each of its probes.
-    pub(super) fn begin(&mut self, ssid: u16, sender_epoch: u32, now: MonoNanos) {
-        self.ssid = ssid;
+    /// Begins a session; `sender_epoch` goes with each of its probes. The TLV that these have.
+    pub(super) fn begin(
+        &mut self,
+        ssid: u16,
+        sender_epoch: u32,
+        now: MonoNanos,
+    ) -> Option<(u32, u8)> {
+        // No flag: a session of `ping` deserves no fixed place at the reflector.
+        let (tlv, class) = match self.inquiry.form() {
+            Form::Tlv => (Some((sender_epoch, 0)), SIZED),
+            Form::Plain => (None, SHORTEST),
+        };
+        (self.ssid, self.class) = (ssid, class);
         self.session = Session::new(&self.config, sender_epoch, now);
         self.session.handle_local_counts(0, 0, now);
         self.times.clear();
+        tlv
     }
 
     /// Gives the form up that nobody answers: the next session has the other one. The first time costs no probe of the
@@ -417,15 +432,6 @@ fn reply(record: &ProbeOutcome, event: &ReplyEvent) -> Reply {
         late: record.outcome == Outcome::Late,
         straddled: record.straddled,
         ptp,
-    }
-}
-
-/// The form that a host's next session has, as a target's TLV and size.
-pub(super) fn shape(form: Form, sender_epoch: u32, size: u16) -> (Option<(u32, u8)>, u16) {
-    match form {
-        // No flag: a session of `ping` deserves no fixed place at the reflector.
-        Form::Tlv => (Some((sender_epoch, 0)), size),
-        Form::Plain => (None, 0),
     }
 }
 

@@ -11,7 +11,7 @@ use dt_common::time::MonoNanos;
 use super::bell::Bell;
 use super::form::{Form, Peer};
 use super::ground::Ground;
-use super::host::{Host, shape};
+use super::host::Host;
 use super::print::Printer;
 use super::resolve::Destination;
 use crate::adapters::clock;
@@ -40,7 +40,6 @@ pub(super) struct Round {
     printer: Printer,
     random: Random,
     compare: bool,
-    size: u16,
     started: MonoNanos,
     ends: Option<MonoNanos>,
     counts_at: MonoNanos,
@@ -64,7 +63,6 @@ impl Round {
             printer: Printer::new(config),
             random: Random::new(station::chance()),
             compare: config.compare,
-            size: config.payload_bytes,
             started,
             ends: config.deadline.map(|after| started.plus(nanos(after))),
             counts_at: started,
@@ -117,10 +115,9 @@ impl Round {
         let slot = place as u16 % self.ground.ports();
         // The reflector starts a session anew when this changes; 0 is what packets without our TLV have.
         let sender_epoch = (self.random.bits() as u32) | 1;
-        host.begin(ssid, sender_epoch, now);
-        let shape = shape(host.inquiry.form(), sender_epoch, self.size);
+        let tlv = host.begin(ssid, sender_epoch, now);
         self.ground
-            .set_target(ssid, &host.destination, slot, shape)
+            .set_target(ssid, &host.destination, slot, tlv)
             .with_context(|| format!("cannot probe {}", host.destination.name))
     }
 
@@ -211,6 +208,7 @@ impl Round {
                     self.batch.push(Probe {
                         ssid: host.ssid,
                         slot,
+                        class: host.class,
                         seq: host.handle_send(port, now),
                         timed: self.compare,
                         by_socket: true,

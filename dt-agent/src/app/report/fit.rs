@@ -83,7 +83,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use dt_feed::probes::Outcome;
-    use dt_feed::proto::Method;
+    use dt_feed::proto::{Method, ProbeClass};
     use proptest::prelude::*;
 
     use super::*;
@@ -97,6 +97,7 @@ mod tests {
                 rtt_ns: 40_000 + u64::from(sequence.wrapping_mul(2_654_435_761) >> 16),
             },
             source_port: 61_000,
+            class: ProbeClass::default(),
             hops_forward: None,
             hops_return: None,
             method: Method::default(),

@@ -132,7 +132,7 @@ impl Agent {
         let start_id = station::chance();
         let publisher = Feed::open(config, start_id)?;
         let mut agent = Self {
-            reporter: Reporter::new(&own, start_id, config.dscp, config.payload_bytes, shared),
+            reporter: Reporter::new(&own, start_id, config.paths.mix, shared),
             config: config.clone(),
             // Without programs the reflector always does, and nothing ever changes that.
             stamps_arrivals: node.is_none(),
@@ -424,7 +424,6 @@ impl Agent {
                     address: SocketAddr::new(place.peer.address, place.peer.port),
                     local,
                     tlv: Some((0, DtFlags::AGENT)),
-                    size: self.config.payload_bytes,
                 };
                 self.prober.tell(Order::Join {
                     slot: *slot,
@@ -569,9 +568,8 @@ fn station_settings(config: &RunConfig, seed: u64) -> StationSettings<'_> {
         pin_root: &config.pin_root,
         request: config.mode,
         port: config.port,
-        source_ports: config.source_ports,
+        paths: config.paths.clone(),
         mark: config.mark,
-        dscp: config.dscp,
         rate_limits: config.rate_limits,
         lease: config.lease,
         handover: config.handover,
@@ -599,7 +597,8 @@ fn prober_settings(config: &RunConfig, seed: u64) -> ProberSettings {
         window: config.window,
         deadline: config.timeout,
         compare_every: config.compare_every,
-        source_ports: config.source_ports.count(),
+        source_ports: config.paths.port_count(),
+        mix: config.paths.mix,
         records: config.detail == Detail::Probes,
         seed,
     }

@@ -1,5 +1,7 @@
 //! The settings of sessions.
 
+use crate::engine::mix::Mix;
+
 /// What sessions need to know from the start; shared by those that are alike.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct SessionConfig {
@@ -19,6 +21,8 @@ pub struct SessionConfig {
     pub max_records: u32,
     /// How often a window may be ended early because stamps come from elsewhere; see [`super::Session::poll_window`].
     pub max_cuts: u32,
+    /// The classes of probes; the same for the whole life of a session.
+    pub mix: Mix,
 }
 
 impl Default for SessionConfig {
@@ -32,6 +36,7 @@ impl Default for SessionConfig {
             max_remembered: 65_536,
             max_records: 0,
             max_cuts: 0,
+            mix: Mix::default(),
         }
     }
 }

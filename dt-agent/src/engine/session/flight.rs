@@ -9,6 +9,7 @@ use dt_common::time::MonoNanos;
 
 use super::outcome::Outcome;
 use super::serial::{earlier, is_below};
+use crate::engine::mix::Mix;
 
 /// One probe. Sixteen bytes, because a fast session remembers tens of thousands.
 #[derive(Clone, Copy, Debug)]
@@ -147,18 +148,22 @@ impl Flight {
         self.get(self.oldest).map(|probe| (self.oldest, probe))
     }
 
-    /// Whether a later probe of the same path, that is from the same source port, has a reply. Looks at [`OVERTAKEN_LOOK`] numbers.
-    pub fn is_overtaken(&self, seq: u32) -> bool {
+    /// Whether a later probe of the same path, that is from the same source port and of the same class, has a reply. Looks at
+    /// [`OVERTAKEN_LOOK`] numbers.
+    pub fn is_overtaken(&self, seq: u32, mix: &Mix) -> bool {
         let Some(index) = self.index(seq) else {
             return false;
         };
         let Some(probe) = self.probes.get(index) else {
             return false;
         };
+        let class = mix.class_of(seq);
         let later = self.probes.iter().skip(index + 1).take(OVERTAKEN_LOOK);
-        later
-            .into_iter()
-            .any(|later| later.source_port == probe.source_port && later.marks.has(Marks::REPLIED))
+        (1..).zip(later).any(|(step, later)| {
+            later.source_port == probe.source_port
+                && later.marks.has(Marks::REPLIED)
+                && mix.class_of(seq.wrapping_add(step)) == class
+        })
     }
 
     /// Whether any probe up to and including `seq` has no outcome yet.

@@ -68,6 +68,8 @@ impl Outcome {
 pub struct ProbeOutcome {
     /// Its sequence number.
     pub seq: u32,
+    /// Number of its class in [`crate::engine::mix::Mix::classes`].
+    pub class: u8,
     /// When it was handed to the socket.
     pub sent: MonoNanos,
     /// Its UDP source port.

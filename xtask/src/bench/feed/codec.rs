@@ -155,7 +155,7 @@ fn columns(
 
 type Column = (&'static str, fn(&ProbeBlock) -> &[u8]);
 
-const COLUMNS: [Column; 11] = [
+const COLUMNS: [Column; 12] = [
     ("peer", |block| &block.peer),
     ("sent", |block| &block.sent),
     ("sequence", |block| &block.sequence),
@@ -167,6 +167,7 @@ const COLUMNS: [Column; 11] = [
     ("hops_return", |block| &block.hops_return),
     ("method", |block| &block.method),
     ("suspect_reasons", |block| &block.suspect_reasons),
+    ("class", |block| &block.class),
 ];
 
 /// What librdkafka takes for `compression.level=-1`.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use dt_feed::probes::{self, Outcome};
-use dt_feed::proto::{Batch, Method};
+use dt_feed::proto::{Batch, Method, ProbeClass};
 use dt_feed::segment::Reader;
 use dt_tests::Interrupt;
 use dt_tests::wait::Deadline;
@@ -33,6 +33,7 @@ pub struct Sample {
     pub hops_forward: Option<u8>,
     pub hops_return: Option<u8>,
     pub method: Method,
+    pub class: ProbeClass,
 }
 
 impl Recording {
@@ -130,6 +131,7 @@ fn samples(batch: &Batch, start_unix_us: u64) -> Result<Vec<(u32, Sample)>> {
             hops_forward: record.hops_forward,
             hops_return: record.hops_return,
             method: record.method,
+            class: record.class,
         };
         (record.sent_unix_us >= start_unix_us).then_some((record.peer, sample))
     };

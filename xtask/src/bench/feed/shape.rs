@@ -162,6 +162,7 @@ impl<'a> Session<'a> {
             hops_return: hops(sample.hops_return),
             method: sample.method,
             suspect_reasons: 0,
+            class: sample.class,
         }
     }
 }
@@ -226,7 +227,7 @@ const LOSS_ONE_IN: u64 = 1_000;
 
 #[cfg(test)]
 mod tests {
-    use dt_feed::proto::Method;
+    use dt_feed::proto::{Method, ProbeClass};
 
     use super::*;
     use crate::bench::feed::codec::{Sizes, encode};
@@ -239,6 +240,7 @@ mod tests {
             hops_forward: Some(0),
             hops_return: Some(0),
             method: Method::default(),
+            class: ProbeClass::default(),
         };
         let pairs = (0..12).map(|_| (0..1_000).map(|_| sample()).collect());
         Recording {

@@ -1,17 +1,19 @@
 //! The two ways that probes can go: stamped and collected by the programs, or by the sockets alone.
 
-use std::collections::BTreeMap;
+mod outlet;
+
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use dt_common::event::ReplyEvent;
 use dt_common::time::MonoNanos;
 
+use self::outlet::Outlet;
+
 use crate::adapters::clock::SharedClock;
 use crate::adapters::datapath::ebpf::{EventRing, FanMaps};
 use crate::adapters::datapath::socket::{
-    Collector, CollectorError, Failed, Fan, OpenError, Probe, ProbeSockets, Received, SendFailure,
-    SendReport, SocketOptions, Target, TargetError,
+    CollectorError, Failed, Fan, OpenError, Probe, ProbeSockets, Received, SendFailure, SendReport,
+    SocketOptions, Target, TargetError,
 };
 use crate::engine::sender::Sender;
 
@@ -26,10 +28,8 @@ pub enum Path {
 
 /// Sockets whose probes the programs stamp and whose replies they collect.
 pub struct KernelPath {
-    sockets: ProbeSockets,
+    outlet: Outlet,
     ring: EventRing,
-    passed_up: Mailbox,
-    _collector: Option<Collector>,
 }
 
 impl KernelPath {
@@ -50,18 +50,8 @@ impl KernelPath {
             None => None,
         };
         let sockets = ProbeSockets::open(options, None)?.with_fan(fan);
-        let passed_up = Mailbox::default();
-        let collector = if compare {
-            Some(passed_up.collect(&sockets, clock)?)
-        } else {
-            None
-        };
-        Ok(Self {
-            sockets,
-            ring,
-            passed_up,
-            _collector: collector,
-        })
+        let outlet = Outlet::new(sockets, compare.then_some(clock))?;
+        Ok(Self { outlet, ring })
     }
 }
 
@@ -74,9 +64,7 @@ impl AsFd for KernelPath {
 
 /// Sockets that stamp and collect by themselves.
 pub struct SocketPath {
-    sockets: ProbeSockets,
-    received: Mailbox,
-    _collector: Collector,
+    outlet: Outlet,
 }
 
 impl SocketPath {
@@ -86,26 +74,12 @@ impl SocketPath {
     /// A socket is not to be had.
     pub fn open(options: &SocketOptions, clock: SharedClock) -> Result<Self, PathError> {
         let sockets = ProbeSockets::open(options, Some(clock.clone()))?;
-        let received = Mailbox::default();
-        let collector = received.collect(&sockets, clock)?;
-        Ok(Self {
-            sockets,
-            received,
-            _collector: collector,
-        })
+        Self::of(sockets, clock)
     }
-}
 
-impl SocketPath {
-    /// Makes targets known that were set before this way was open.
-    ///
-    /// # Errors
-    /// No socket can reach one of them.
-    pub fn set_targets(&mut self, targets: &BTreeMap<u16, Target>) -> Result<(), TargetError> {
-        for (ssid, target) in targets {
-            self.sockets.set_target(*ssid, *target)?;
-        }
-        Ok(())
+    fn of(sockets: ProbeSockets, clock: SharedClock) -> Result<Self, PathError> {
+        let outlet = Outlet::new(sockets, Some(clock))?;
+        Ok(Self { outlet })
     }
 }
 
@@ -118,9 +92,6 @@ pub enum PathError {
     /// Nobody can listen.
     #[error(transparent)]
     Collector(#[from] CollectorError),
-    /// A target cannot be reached.
-    #[error(transparent)]
-    Target(#[from] TargetError),
 }
 
 /// The ways that are open.
@@ -132,7 +103,6 @@ pub struct Paths {
     pub socket: Option<SocketPath>,
     /// How the way through sockets is opened when it is needed.
     spare: Option<(SocketOptions, SharedClock)>,
-    targets: BTreeMap<u16, Target>,
     scratch: Vec<Received>,
 }
 
@@ -162,14 +132,29 @@ impl Paths {
     /// Opens the way through sockets, unless it is open or there is none.
     ///
     /// # Errors
-    /// A socket is not to be had, or cannot reach a target.
+    /// A socket is not to be had.
     pub fn open_spare(&mut self) -> Result<(), PathError> {
-        let (Some((options, clock)), None) = (&self.spare, &self.socket) else {
+        let (Some((options, clock)), None) = (self.spare.clone(), &self.socket) else {
             return Ok(());
         };
-        let mut socket = SocketPath::open(options, clock.clone())?;
-        socket.set_targets(&self.targets)?;
-        self.socket = Some(socket);
+        self.open_socket(&options, clock)
+    }
+
+    /// Opens the way through sockets, towards the targets of the programs' where that is open.
+    ///
+    /// # Errors
+    /// A socket is not to be had.
+    pub fn open_socket(
+        &mut self,
+        options: &SocketOptions,
+        clock: SharedClock,
+    ) -> Result<(), PathError> {
+        let mut sockets = ProbeSockets::open(options, Some(clock.clone()))?;
+        if let Some(kernel) = &self.kernel {
+            // Also those that were set before this way was open.
+            sockets = sockets.with_targets_of(&kernel.outlet.sockets);
+        }
+        self.socket = Some(SocketPath::of(sockets, clock)?);
         Ok(())
     }
 
@@ -185,47 +170,54 @@ impl Paths {
     /// # Errors
     /// A way has no socket that can reach it.
     pub fn set_target(&mut self, ssid: u16, target: Target) -> Result<(), TargetError> {
-        if let Some(kernel) = &mut self.kernel {
-            kernel.sockets.set_target(ssid, target)?;
+        for outlet in self.outlets_mut() {
+            outlet.sockets.set_target(ssid, target)?;
         }
-        if let Some(socket) = &mut self.socket {
-            socket.sockets.set_target(ssid, target)?;
-        }
-        self.targets.insert(ssid, target);
         Ok(())
     }
 
     /// Forgets a target on every open way.
     pub fn remove_target(&mut self, ssid: u16) {
-        self.targets.remove(&ssid);
-        if let Some(kernel) = &mut self.kernel {
-            kernel.sockets.remove_target(ssid);
+        for outlet in self.outlets_mut() {
+            outlet.sockets.remove_target(ssid);
         }
-        if let Some(socket) = &mut self.socket {
-            socket.sockets.remove_target(ssid);
+    }
+
+    /// Changes the source port that changes, on each way whose time has come.
+    pub fn rotate(&mut self, keep_ns: u64, now: MonoNanos) {
+        for outlet in self.outlets_mut() {
+            if let Err(error) = outlet.rotate(keep_ns, now) {
+                tracing::warn!(%error, "The rotating source port stays as it is for now.");
+            }
         }
+    }
+
+    fn outlets_mut(&mut self) -> impl Iterator<Item = &mut Outlet> {
+        let kernel = self.kernel.as_mut().map(|kernel| &mut kernel.outlet);
+        let socket = self.socket.as_mut().map(|socket| &mut socket.outlet);
+        kernel.into_iter().chain(socket)
     }
 
     /// The source port of a slot on a way; 0 where the way is closed.
     #[must_use]
     pub fn source_port(&self, path: Path, slot: u16) -> u16 {
-        let sockets = match path {
-            Path::Kernel => self.kernel.as_ref().map(|kernel| &kernel.sockets),
-            Path::Socket => self.socket.as_ref().map(|socket| &socket.sockets),
+        let outlet = match path {
+            Path::Kernel => self.kernel.as_ref().map(|kernel| &kernel.outlet),
+            Path::Socket => self.socket.as_ref().map(|socket| &socket.outlet),
         };
-        sockets
-            .and_then(|sockets| sockets.port(0, slot))
+        outlet
+            .and_then(|outlet| outlet.sockets.port(0, slot))
             .unwrap_or(0)
     }
 
     /// Sends probes one way; all of them fail where it is closed.
     pub fn send_batch(&mut self, path: Path, batch: &[Probe], report: &mut SendReport) {
-        let sockets = match path {
-            Path::Kernel => self.kernel.as_mut().map(|kernel| &mut kernel.sockets),
-            Path::Socket => self.socket.as_mut().map(|socket| &mut socket.sockets),
+        let outlet = match path {
+            Path::Kernel => self.kernel.as_mut().map(|kernel| &mut kernel.outlet),
+            Path::Socket => self.socket.as_mut().map(|socket| &mut socket.outlet),
         };
-        if let Some(sockets) = sockets {
-            sockets.send_batch(batch, report);
+        if let Some(outlet) = outlet {
+            outlet.sockets.send_batch(batch, report);
             return;
         }
         *report = SendReport::default();
@@ -243,7 +235,7 @@ impl Paths {
             }
         }
         if let Some(socket) = &mut self.socket {
-            socket.received.swap(&mut self.scratch);
+            socket.outlet.received.swap(&mut self.scratch);
             for received in &self.scratch {
                 sink(&received.event);
             }
@@ -260,7 +252,7 @@ impl Paths {
             );
         }
         if let Some(kernel) = &mut self.kernel {
-            kernel.passed_up.swap(&mut self.scratch);
+            kernel.outlet.received.swap(&mut self.scratch);
             for received in self.scratch.drain(..) {
                 sink(
                     received.event.ssid,
@@ -271,33 +263,3 @@ impl Paths {
         }
     }
 }
-
-/// Replies between the collecting thread and the probing one. Bounded: what finds no room is as good as lost in a ring.
-#[derive(Clone, Debug, Default)]
-struct Mailbox(Arc<Mutex<Vec<Received>>>);
-
-impl Mailbox {
-    fn collect(
-        &self,
-        sockets: &ProbeSockets,
-        clock: SharedClock,
-    ) -> Result<Collector, CollectorError> {
-        let mailbox = self.clone();
-        Collector::start(sockets, clock, move |replies: &[Received]| {
-            let mut held = mailbox.0.lock().unwrap_or_else(PoisonError::into_inner);
-            let room = MAX_HELD.saturating_sub(held.len()).min(replies.len());
-            held.extend_from_slice(&replies[..room]);
-        })
-    }
-
-    /// Takes everything, in exchange for the memory of `into`, which is cleared.
-    fn swap(&self, into: &mut Vec<Received>) {
-        into.clear();
-        std::mem::swap(
-            &mut *self.0.lock().unwrap_or_else(PoisonError::into_inner),
-            into,
-        );
-    }
-}
-
-const MAX_HELD: usize = 65_536;

@@ -7,6 +7,7 @@ use dt_common::wire::DtFlags;
 use super::super::socket::{SocketOptions, loopback};
 use super::*;
 use crate::adapters::clock::{ClockTracker, Reading, SharedClock, read};
+use crate::engine::mix::Class;
 use crate::engine::session::{Outcome, ProbeOutcome};
 
 const SLOT: Slot = Slot(9);
@@ -51,7 +52,8 @@ fn start(clock: SharedClock) -> (Prober, Receiver<WindowBatch>) {
     let options = SocketOptions {
         locals: vec![loopback::V4],
         ports: vec![0],
-        dscp: 0,
+        rotation: None,
+        classes: vec![Class::default()],
         mark: None,
     };
     let socket = SocketPath::open(&options, clock).expect("a port");
@@ -61,6 +63,7 @@ fn start(clock: SharedClock) -> (Prober, Receiver<WindowBatch>) {
         deadline: Duration::from_secs(1),
         compare_every: 0,
         source_ports: 1,
+        mix: Mix::default(),
         records: true,
         seed: 7,
     };
@@ -137,7 +140,6 @@ fn steps_of_either_clock_leave_round_trip_times_probing_and_windows_alone() {
             address: reflector.locals()[0],
             local: 0,
             tlv: Some((0, DtFlags::AGENT)),
-            size: 0,
         },
         path: Path::Socket,
     });

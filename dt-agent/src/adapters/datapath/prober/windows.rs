@@ -5,7 +5,7 @@ use std::time::Duration;
 use dt_common::time::MonoNanos;
 
 use super::peers::Peers;
-use super::{Path, SendFailure, nanos};
+use super::{Entry, Path, SendFailure, nanos};
 use crate::engine::mesh::Slot;
 use crate::engine::session::{ProbeOutcome, Session};
 use crate::engine::window::WindowReport;
@@ -89,21 +89,24 @@ impl Windows {
         path: Path,
         now: MonoNanos,
     ) {
-        self.keep_cut(slot, path, &mut session);
+        self.keep_ended(slot, path, &mut session);
         let records = records(&mut session);
+        let report = session.finish(now);
+        self.keep_ended(slot, path, &mut session);
         self.batch.windows.push(PeerWindow {
             slot,
             path,
-            report: session.finish(now),
+            report,
             records,
             last: true,
         });
     }
 
-    /// Takes the windows that ended early; all records are the last one's, each knows its stamps.
-    fn keep_cut(&mut self, slot: Slot, path: Path, session: &mut Session) {
-        let cut = std::iter::from_fn(|| session.poll_window());
-        self.batch.windows.extend(cut.map(|report| PeerWindow {
+    /// Takes the windows that ended early, or those of other classes of probes; all records are those of the first class's
+    /// window, each knows its stamps and its class.
+    fn keep_ended(&mut self, slot: Slot, path: Path, session: &mut Session) {
+        let ended = std::iter::from_fn(|| session.poll_window());
+        self.batch.windows.extend(ended.map(|report| PeerWindow {
             slot,
             path,
             report,
@@ -154,12 +157,14 @@ impl Windows {
             let Some(entry) = peers.get_mut(slot) else {
                 continue;
             };
-            self.keep_cut(Slot(slot), entry.path, &mut entry.session);
-            let report = entry.session.take_window(now);
-            let records = records(&mut entry.session);
+            let Entry { session, path, .. } = entry;
+            self.keep_ended(Slot(slot), *path, session);
+            let report = session.take_window(now);
+            self.keep_ended(Slot(slot), *path, session);
+            let records = records(session);
             self.batch.windows.push(PeerWindow {
                 slot: Slot(slot),
-                path: entry.path,
+                path: *path,
                 report,
                 records,
                 last: false,
@@ -195,7 +200,6 @@ mod tests {
     use std::sync::Arc;
     use std::sync::mpsc::channel;
 
-    use super::super::Entry;
     use super::*;
     use crate::engine::session::SessionConfig;
 

@@ -53,11 +53,24 @@ impl Collector {
     pub fn start(
         sockets: &ProbeSockets,
         clock: SharedClock,
+        sink: impl FnMut(&[Received]) + Send + 'static,
+    ) -> Result<Self, CollectorError> {
+        Self::start_at(sockets, sockets.sockets(), clock, sink)
+    }
+
+    /// The same `at` some of the sockets only.
+    ///
+    /// # Errors
+    /// No thread is to be had.
+    pub fn start_at(
+        sockets: &ProbeSockets,
+        at: &[Arc<ProbeSocket>],
+        clock: SharedClock,
         mut sink: impl FnMut(&[Received]) + Send + 'static,
     ) -> Result<Self, CollectorError> {
         let counters = Arc::<Counters>::default();
         let mut desk = Desk {
-            sockets: sockets.sockets().to_vec(),
+            sockets: at.to_vec(),
             targets: sockets.targets(),
             clock,
             counters: Arc::clone(&counters),
@@ -76,8 +89,7 @@ impl Collector {
                 }
             }
         };
-        let worker =
-            Worker::start("dt-collect", sockets.sockets(), work).map_err(CollectorError)?;
+        let worker = Worker::start("dt-collect", at, work).map_err(CollectorError)?;
         Ok(Self {
             counters,
             _worker: worker,

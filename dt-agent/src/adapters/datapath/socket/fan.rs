@@ -14,8 +14,8 @@ use rustix::net::{SendFlags, sendto};
 use zerocopy::IntoBytes;
 
 use super::SocketOptions;
-use super::open::{OpenError, ProbeSocket, UdpOptions, open_udp};
-use super::probes::{Probe, SendFailure, SendReport};
+use super::open::{OpenError, ProbeSocket, UdpOptions, open_udp, set_dscp};
+use super::probes::{Classes, Probe, SendFailure, SendReport};
 use super::targets::{Entry, Targets};
 use crate::adapters::clock;
 use crate::adapters::datapath::ebpf::FanMaps;
@@ -24,7 +24,7 @@ use crate::engine::sender::Sender;
 /// Sockets for packets that list probes, one for each own address.
 pub struct Fan {
     maps: FanMaps,
-    sockets: Vec<OwnedFd>,
+    sockets: Vec<ListSocket>,
     least: usize,
     /// Not before: the programs did not meet the last packet.
     rests_until: MonoNanos,
@@ -32,8 +32,19 @@ pub struct Fan {
     serial: u64,
     // Scratch, kept for its memory.
     packet: Vec<u8>,
-    chosen: Vec<usize>,
+    chosen: Vec<Chosen>,
 }
+
+/// Where lists are handed over. The probes get the code point of the list.
+#[derive(Debug)]
+struct ListSocket {
+    fd: OwnedFd,
+    local: SocketAddr,
+    dscp: u8,
+}
+
+/// A probe that can be made: its code point, and its place in the batch.
+type Chosen = (u8, usize);
 
 impl Fan {
     /// Opens the sockets; none where `sender` wants none.
@@ -49,15 +60,16 @@ impl Fan {
             return Ok(None);
         };
         let udp = UdpOptions {
-            dscp: options.dscp,
+            dscp: options.first_dscp(),
             mark: options.mark,
             is_list: true,
             ..UdpOptions::default()
         };
         let sockets = options.locals.iter().map(|local| {
-            let mut bound = *local;
-            bound.set_port(0);
-            open_udp(bound, udp)
+            let mut local = *local;
+            local.set_port(0);
+            let (fd, dscp) = (open_udp(local, udp)?, udp.dscp);
+            Ok(ListSocket { fd, local, dscp })
         });
         Ok(Some(Self {
             maps,
@@ -81,12 +93,15 @@ impl Fan {
             chosen.clear();
             let suits = |(index, probe): (usize, &Probe)| {
                 let entry = batch.targets.get(probe.ssid).filter(|_| !probe.by_socket)?;
-                (entry.target.local == local && entry.template.is_smallest_of_ours())
-                    .then_some(index)
+                let suits = entry.target.local == local && batch.is_smallest_of_ours(probe, entry);
+                let class = batch.classes.get(probe.class).filter(|_| suits)?;
+                Some((class.dscp, index))
             };
             chosen.extend(batch.probes.iter().enumerate().filter_map(suits));
+            chosen.sort_unstable();
             let mut met = chosen.len() >= self.least;
-            for part in chosen.chunks(MAX_FAN_ORDERS) {
+            let alike = chosen.chunk_by(|one, next| one.0 == next.0);
+            for part in alike.flat_map(|alike| alike.chunks(MAX_FAN_ORDERS)) {
                 // A later part may list probes to the same target: in order, or not at all.
                 met = met && self.make_part(local, part, batch, report, made);
             }
@@ -98,7 +113,7 @@ impl Fan {
     fn make_part(
         &mut self,
         local: usize,
-        part: &[usize],
+        part: &[Chosen],
         batch: Batch<'_>,
         report: &mut SendReport,
         made: &mut [bool],
@@ -107,7 +122,7 @@ impl Fan {
         self.packet.clear();
         self.packet.extend_from_slice(head.as_bytes());
         let mut towards = None;
-        for index in part {
+        for (_, index) in part {
             let probe = &batch.probes[*index];
             let Some((entry, order)) = batch.order(probe, local) else {
                 return false;
@@ -115,14 +130,15 @@ impl Fan {
             towards.get_or_insert(entry.target.address);
             self.packet.extend_from_slice(order.as_bytes());
         }
-        let told = towards.and_then(|towards| self.hand_over(local, towards, head.serial));
+        let dscp = part.first().map_or(0, |(dscp, _)| *dscp);
+        let told = towards.and_then(|towards| self.hand_over(local, dscp, towards, head.serial));
         let Some(told) = told else {
             self.rests_until = clock::now().plus(self.rest_ns);
             self.rest_ns = (self.rest_ns * 2).min(LAST_REST_NS);
             return false;
         };
         self.rest_ns = FIRST_REST_NS;
-        for (place, index) in part.iter().enumerate() {
+        for (place, (_, index)) in part.iter().enumerate() {
             if told.made >> place & 1 == 0 {
                 continue;
             }
@@ -146,15 +162,21 @@ impl Fan {
     }
 
     /// Sends the packet and asks what became of it; nothing if no program worked on it, and then none ever will.
-    fn hand_over(&mut self, local: usize, towards: SocketAddr, serial: u64) -> Option<FanReport> {
+    fn hand_over(
+        &mut self,
+        local: usize,
+        dscp: u8,
+        towards: SocketAddr,
+        serial: u64,
+    ) -> Option<FanReport> {
         let mut address = towards;
         address.set_port(FAN_PORT);
-        let sent = sendto(
-            self.sockets.get(local)?,
-            &self.packet,
-            SendFlags::empty(),
-            &address,
-        );
+        let socket = self.sockets.get_mut(local)?;
+        if socket.dscp != dscp {
+            set_dscp(&socket.fd, socket.local, dscp).ok()?;
+            socket.dscp = dscp;
+        }
+        let sent = sendto(&socket.fd, &self.packet, SendFlags::empty(), &address);
         let told = self.maps.report().ok()?;
         if sent.is_ok() && told.done == serial {
             return Some(told);
@@ -191,6 +213,7 @@ impl std::fmt::Debug for Fan {
 pub(super) struct Batch<'a> {
     pub probes: &'a [Probe],
     pub targets: &'a Targets,
+    pub classes: &'a Classes,
     /// Own address by own address, and within that port by port.
     pub sockets: &'a [Arc<ProbeSocket>],
     /// Ports of each own address.
@@ -198,6 +221,12 @@ pub(super) struct Batch<'a> {
 }
 
 impl<'a> Batch<'a> {
+    /// Whether it goes to one of our reflectors and nothing follows the head, which is what the programs make.
+    fn is_smallest_of_ours(self, probe: &Probe, entry: &Entry) -> bool {
+        let template = &entry.template;
+        template.is_ours() && self.classes.padding(probe.class, template).is_empty()
+    }
+
     /// A probe as the programs want it told; none for one that they cannot make.
     fn order(self, probe: &Probe, local: usize) -> Option<(&'a Entry, FanOrder)> {
         let entry = self.targets.get(probe.ssid)?;

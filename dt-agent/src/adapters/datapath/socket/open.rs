@@ -11,6 +11,8 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, getsockname, soc
 
 use super::flights::Flights;
 use super::options::{AutoFlowLabel, NoCheck, NoCheck6};
+use crate::engine::mix::Class;
+use crate::engine::rotation::Rotation;
 
 /// What sockets to open for probes.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -20,10 +22,25 @@ pub struct SocketOptions {
     pub locals: Vec<SocketAddr>,
     /// Source ports, opened on each address; 0 lets the kernel choose one.
     pub ports: Vec<u16>,
-    /// Differentiated services code point of probes, 0 to 63.
-    pub dscp: u8,
+    /// One more source port, which changes; its number among the ports is the last.
+    pub rotation: Option<Rotation>,
+    /// What kinds of probes there are, by number.
+    pub classes: Vec<Class>,
     /// Mark that the stamping program looks for; needs `CAP_NET_ADMIN`.
     pub mark: Option<u32>,
+}
+
+impl SocketOptions {
+    /// Source ports of each own address.
+    #[must_use]
+    pub fn port_count(&self) -> usize {
+        self.ports.len() + usize::from(self.rotation.is_some())
+    }
+
+    /// The code point that sockets begin with.
+    pub(super) fn first_dscp(&self) -> u8 {
+        self.classes.first().map_or(0, |class| class.dscp)
+    }
 }
 
 /// Why a socket for probes is not to be had.
@@ -83,7 +100,7 @@ impl ProbeSocket {
         let fd = open_udp(
             local,
             UdpOptions {
-                dscp: options.dscp,
+                dscp: options.first_dscp(),
                 mark: options.mark,
                 ..UdpOptions::default()
             },
@@ -199,7 +216,7 @@ fn configure_ipv4(fd: &OwnedFd, local: SocketAddr, options: UdpOptions) -> Resul
     } else {
         Ipv4PathMtuDiscovery::PROBE
     };
-    checked("IP_TOS", local, option::set_ip_tos(fd, options.dscp << 2))?;
+    checked("IP_TOS", local, set_dscp(fd, local, options.dscp))?;
     checked(
         "IP_MTU_DISCOVER",
         local,
@@ -229,9 +246,8 @@ fn configure_ipv6(fd: &OwnedFd, local: SocketAddr, options: UdpOptions) -> Resul
     } else {
         Ipv6PathMtuDiscovery::PROBE
     };
-    let class = u32::from(options.dscp) << 2;
     checked("IPV6_V6ONLY", local, option::set_ipv6_v6only(fd, true))?;
-    checked("IPV6_TCLASS", local, option::set_ipv6_tclass(fd, class))?;
+    checked("IPV6_TCLASS", local, set_dscp(fd, local, options.dscp))?;
     checked(
         "IPV6_MTU_DISCOVER",
         local,
@@ -262,6 +278,15 @@ fn configure_ipv6(fd: &OwnedFd, local: SocketAddr, options: UdpOptions) -> Resul
         local,
         setsockopt(fd, sockopt::Ipv6RecvPacketInfo, info),
     )
+}
+
+/// Gives the code point to all that a socket bound to `local` sends from now on, without a congestion mark (RFC 3168).
+pub(super) fn set_dscp(fd: impl AsFd, local: SocketAddr, dscp: u8) -> rustix::io::Result<()> {
+    if local.is_ipv4() {
+        option::set_ip_tos(fd, dscp << 2)
+    } else {
+        option::set_ipv6_tclass(fd, u32::from(dscp) << 2)
+    }
 }
 
 /// Makes the kernel tell when each datagram came, or no longer.

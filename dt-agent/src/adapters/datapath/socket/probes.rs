@@ -1,9 +1,10 @@
 //! Sends probes in batches through one socket for each own address and source port.
 //!
 //! What is known about a target is encoded once; a probe costs one copy of 96 bytes, one number, and its share of a
-//! system call. What cannot be sent is reported probe by probe, because a local failure is not loss.
+//! system call, with several code points also of one that sets them. What cannot be sent is reported probe by probe, because a local failure is not loss.
 
 use std::io::IoSlice;
+use std::net::SocketAddr;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use dt_common::time::MonoNanos;
@@ -12,10 +13,12 @@ use rustix::net::{MMsgHdr, SendAncillaryBuffer, SendFlags, sendmmsg};
 
 use super::fan::{self, Fan};
 use super::flights::Flight;
-use super::open::{OpenError, ProbeSocket, SocketOptions};
+use super::open::{OpenError, ProbeSocket, SocketOptions, set_dscp};
 use super::targets::{Entry, Target, TargetError, Targets};
-use super::template::{Head, UserStamp};
+use super::template::{Head, Padding, Template, UserStamp};
 use crate::adapters::clock::{self, ClockState, SharedClock};
+use crate::engine::mix::Class;
+use crate::engine::rotation::Rotation;
 
 /// Probes in one system call.
 pub const MAX_BATCH: usize = 64;
@@ -25,8 +28,10 @@ pub const MAX_BATCH: usize = 64;
 pub struct Probe {
     /// Whom to: the target set under this SSID.
     pub ssid: u16,
-    /// Which of the source ports in [`SocketOptions::ports`].
+    /// Which of the source ports in [`SocketOptions::ports`], or the number behind them for the one that changes.
     pub slot: u16,
+    /// Which of the classes in [`SocketOptions::classes`].
+    pub class: u8,
     /// Sequence number.
     pub seq: u32,
     /// Whether the time at which user space handed it over is wanted, to be compared with what the kernel measures. Such
@@ -68,8 +73,8 @@ pub struct Sent {
 /// Why a probe was not sent.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Hash, thiserror::Error)]
 pub enum SendFailure {
-    /// No target of this SSID, or no socket of this slot.
-    #[error("the target or the source port is not known")]
+    /// No target of this SSID, no socket of this slot, or no such class.
+    #[error("the target, the source port or the class of probes is not known")]
     Unknown,
     /// The socket's or the machine's buffers are full.
     #[error("no buffer is left to send with")]
@@ -92,12 +97,15 @@ pub enum SendFailure {
 #[derive(Debug)]
 pub struct ProbeSockets {
     sockets: Vec<Arc<ProbeSocket>>,
-    ports: usize,
+    /// The code point that each has now.
+    dscps: Vec<u8>,
+    options: SocketOptions,
+    classes: Classes,
     targets: Arc<RwLock<Targets>>,
     stamping: Option<SharedClock>,
     fan: Option<Fan>,
     made: Vec<bool>,
-    order: Vec<(usize, usize)>,
+    order: Vec<Call>,
     heads: Vec<Head>,
 }
 
@@ -110,21 +118,32 @@ impl ProbeSockets {
     /// # Errors
     /// Any of the sockets is not to be had: none is open then.
     pub fn open(options: &SocketOptions, stamping: Option<SharedClock>) -> Result<Self, OpenError> {
+        let stamps = stamping.is_some();
+        let mut options = options.clone();
+        let mut changing = match options.rotation {
+            Some(rotation) => {
+                let (port, sockets) = open_any(&options, &rotation, stamps)?;
+                options.rotation = Some(rotation.with_first(port));
+                sockets
+            }
+            None => Vec::new(),
+        }
+        .into_iter();
         let mut sockets = Vec::new();
         for local in &options.locals {
             for &port in &options.ports {
-                let mut bound = *local;
-                bound.set_port(port);
-                let socket = ProbeSocket::open(bound, options, stamping.is_some())?;
-                sockets.push(Arc::new(socket));
+                sockets.push(open_one(&options, *local, port, stamps)?);
             }
+            sockets.extend(changing.next());
         }
         if sockets.is_empty() {
             return Err(OpenError::Nothing);
         }
         Ok(Self {
+            dscps: vec![options.first_dscp(); sockets.len()],
             sockets,
-            ports: options.ports.len(),
+            classes: Classes::new(&options.classes),
+            options,
             targets: Arc::default(),
             stamping,
             fan: None,
@@ -132,6 +151,13 @@ impl ProbeSockets {
             order: Vec::with_capacity(MAX_BATCH),
             heads: Vec::with_capacity(MAX_BATCH),
         })
+    }
+
+    /// The same towards the targets of others, which have the same own addresses: each is then told to either of them.
+    #[must_use]
+    pub fn with_targets_of(mut self, other: &Self) -> Self {
+        self.targets = Arc::clone(&other.targets);
+        self
     }
 
     /// Lets the programs make probes where they can; only for sockets whose probes they stamp.
@@ -187,7 +213,8 @@ impl ProbeSockets {
             .remove(ssid);
     }
 
-    /// Sends what can be sent, never waiting, and reports the rest. Probes of one source port leave in the order given.
+    /// Sends what can be sent, never waiting, and reports the rest. Probes of one source port and class leave in the order
+    /// given.
     pub fn send_batch(&mut self, probes: &[Probe], report: &mut SendReport) {
         report.sent = 0;
         report.failed.clear();
@@ -200,8 +227,9 @@ impl ProbeSockets {
             let batch = fan::Batch {
                 probes,
                 targets: &targets,
+                classes: &self.classes,
                 sockets: &self.sockets,
-                ports: self.ports,
+                ports: self.options.port_count(),
             };
             fan.make(batch, report, &mut self.made);
         }
@@ -210,23 +238,84 @@ impl ProbeSockets {
         let batch = Batch {
             probes,
             targets: &targets,
+            classes: &self.classes,
             clock: self.stamping.as_ref().map(SharedClock::state),
         };
-        for run in order.chunk_by(|one, next| one.0 == next.0 && !probes[next.1].timed) {
-            if let Some(socket) = self.sockets.get(run[0].0) {
-                for calls in run.chunks(MAX_BATCH) {
-                    batch.send(socket, calls, &mut self.heads, report);
+        let together = |one: &Call, next: &Call| {
+            one.socket == next.socket && one.dscp == next.dscp && !probes[next.index].timed
+        };
+        for run in order.chunk_by(together) {
+            let at = run[0].socket;
+            let (Some(socket), Some(dscp)) = (self.sockets.get(at), self.dscps.get_mut(at)) else {
+                continue;
+            };
+            if let Err(errno) = turn_to(socket, dscp, run[0].dscp) {
+                for call in run {
+                    report.fail(call.index, SendFailure::from(errno));
                 }
+                continue;
+            }
+            for calls in run.chunks(MAX_BATCH) {
+                batch.send(socket, calls, &mut self.heads, report);
             }
         }
         self.order = order;
+    }
+
+    /// The sockets of the port that changes; none where none does.
+    #[must_use]
+    pub fn changing(&self) -> Vec<Arc<ProbeSocket>> {
+        let last = (self.options.port_count() as u16).saturating_sub(1);
+        let locals = 0..self.options.locals.len();
+        let of = |local| self.sockets.get(self.index(local, last)?).cloned();
+        match self.options.rotation {
+            Some(_) => locals.filter_map(of).collect(),
+            None => Vec::new(),
+        }
+    }
+
+    /// All other sockets.
+    #[must_use]
+    pub fn staying(&self) -> Vec<Arc<ProbeSocket>> {
+        let ports = self.options.port_count();
+        let is_staying = |place: usize| place % ports < self.options.ports.len();
+        let sockets = self.sockets.iter().enumerate();
+        sockets
+            .filter(|(place, _)| is_staying(*place))
+            .map(|(_, socket)| Arc::clone(socket))
+            .collect()
+    }
+
+    /// Changes the port that changes, if its time has come; the sockets that it had until now, for the replies on their way.
+    ///
+    /// # Errors
+    /// None of its ports is free: the one in use stays.
+    pub fn rotate(&mut self, now: MonoNanos) -> Result<Vec<Arc<ProbeSocket>>, OpenError> {
+        let Some(mut rotation) = self.options.rotation.filter(|one| one.is_due(now)) else {
+            return Ok(Vec::new());
+        };
+        let opened = open_any(&self.options, &rotation, self.stamping.is_some());
+        match &opened {
+            Ok((port, _)) => rotation.handle_opened(*port, now),
+            Err(_) => rotation.handle_failed(now),
+        }
+        self.options.rotation = Some(rotation);
+        let last = (self.options.port_count() as u16).saturating_sub(1);
+        let mut before = Vec::new();
+        for (local, socket) in opened?.1.into_iter().enumerate() {
+            if let Some(index) = self.index(local, last) {
+                self.dscps[index] = self.options.first_dscp();
+                before.push(std::mem::replace(&mut self.sockets[index], socket));
+            }
+        }
+        Ok(before)
     }
 
     pub(super) fn targets(&self) -> Arc<RwLock<Targets>> {
         Arc::clone(&self.targets)
     }
 
-    /// Sorts the probes that were not made by the socket they leave by.
+    /// Sorts the probes that were not made by the socket they leave by, and by what that has to be told before.
     fn put_in_order(&mut self, probes: &[Probe], targets: &Targets, report: &mut SendReport) {
         self.order.clear();
         for (index, probe) in probes.iter().enumerate() {
@@ -236,8 +325,12 @@ impl ProbeSockets {
             let socket = targets
                 .get(probe.ssid)
                 .and_then(|entry| self.index(entry.target.local, probe.slot));
-            match socket {
-                Some(socket) => self.order.push((socket, index)),
+            match socket.zip(self.classes.get(probe.class)) {
+                Some((socket, class)) => self.order.push(Call {
+                    socket,
+                    dscp: class.dscp,
+                    index,
+                }),
                 None => report.fail(index, SendFailure::Unknown),
             }
         }
@@ -245,9 +338,9 @@ impl ProbeSockets {
     }
 
     fn index(&self, local: usize, slot: u16) -> Option<usize> {
-        let slot = usize::from(slot);
-        let index = local.checked_mul(self.ports)?.checked_add(slot)?;
-        (slot < self.ports && index < self.sockets.len()).then_some(index)
+        let (slot, ports) = (usize::from(slot), self.options.port_count());
+        let index = local.checked_mul(ports)?.checked_add(slot)?;
+        (slot < ports && index < self.sockets.len()).then_some(index)
     }
 }
 
@@ -257,16 +350,90 @@ impl SendReport {
     }
 }
 
+/// What probes of each class have in common.
+#[derive(Debug)]
+pub(super) struct Classes(Vec<ClassBytes>);
+
+#[derive(Debug)]
+pub(super) struct ClassBytes {
+    pub dscp: u8,
+    pub padding: Padding,
+}
+
+impl Classes {
+    fn new(classes: &[Class]) -> Self {
+        let bytes = classes.iter().map(|class| ClassBytes {
+            dscp: class.dscp,
+            padding: Padding::new(class.payload_bytes),
+        });
+        Self(bytes.collect())
+    }
+
+    pub(super) fn get(&self, class: u8) -> Option<&ClassBytes> {
+        self.0.get(usize::from(class))
+    }
+
+    /// What follows the head of a probe to this target.
+    pub(super) fn padding(&self, class: u8, template: &Template) -> &[u8] {
+        self.get(class)
+            .map_or(&[], |class| class.padding.behind(template))
+    }
+}
+
+/// The first port of those that may be next that is free on all own addresses, and its sockets.
+fn open_any(
+    options: &SocketOptions,
+    rotation: &Rotation,
+    stamps: bool,
+) -> Result<(u16, Vec<Arc<ProbeSocket>>), OpenError> {
+    let mut failure = OpenError::Nothing;
+    for port in rotation.candidates() {
+        let locals = options.locals.iter();
+        let sockets = locals.map(|local| open_one(options, *local, port, stamps));
+        match sockets.collect() {
+            Ok(sockets) => return Ok((port, sockets)),
+            Err(error) => failure = error,
+        }
+    }
+    Err(failure)
+}
+
+fn open_one(
+    options: &SocketOptions,
+    mut local: SocketAddr,
+    port: u16,
+    stamps: bool,
+) -> Result<Arc<ProbeSocket>, OpenError> {
+    local.set_port(port);
+    ProbeSocket::open(local, options, stamps).map(Arc::new)
+}
+
+/// Gives a socket a code point, unless it has it.
+fn turn_to(socket: &ProbeSocket, held: &mut u8, dscp: u8) -> Result<(), Errno> {
+    if *held != dscp {
+        set_dscp(socket, socket.local(), dscp)?;
+        *held = dscp;
+    }
+    Ok(())
+}
+
 /// What one call of `send_batch` works on.
 #[derive(Clone, Copy)]
 struct Batch<'a> {
     probes: &'a [Probe],
     targets: &'a Targets,
+    classes: &'a Classes,
     clock: Option<ClockState>,
 }
 
-/// Socket and place in the batch of one probe.
-type Call = (usize, usize);
+/// One probe to send, in the order of sending.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+struct Call {
+    socket: usize,
+    dscp: u8,
+    /// Its place in the batch.
+    index: usize,
+}
 
 impl Batch<'_> {
     /// Sends probes that leave by one socket; only the first may be timed.
@@ -282,10 +449,10 @@ impl Batch<'_> {
         entries.extend(
             calls
                 .iter()
-                .filter_map(|(_, index)| self.targets.get(self.probes[*index].ssid)),
+                .filter_map(|call| self.targets.get(self.probes[call.index].ssid)),
         );
         let handed_over = clock::now();
-        let index = calls[0].1;
+        let index = calls[0].index;
         if self.probes[index].timed {
             report.timed.push(Sent {
                 index,
@@ -297,7 +464,8 @@ impl Batch<'_> {
         let parts: Vec<_> = entries
             .iter()
             .zip(heads.iter())
-            .map(|(entry, head)| parts(entry, head))
+            .zip(calls)
+            .map(|((entry, head), call)| self.parts(entry, head, call))
             .collect();
         let mut controls: Vec<_> = entries
             .iter()
@@ -312,6 +480,17 @@ impl Batch<'_> {
         self.transmit(socket, calls, &mut messages, handed_over, report);
     }
 
+    fn parts<'b>(self, entry: &Entry, head: &'b Head, call: &Call) -> [IoSlice<'b>; 2]
+    where
+        Self: 'b,
+    {
+        let padding = self
+            .classes
+            .padding(self.probes[call.index].class, &entry.template);
+        let head = &head[..entry.template.head_len()];
+        [IoSlice::new(head), IoSlice::new(padding)]
+    }
+
     /// Writes what differs from probe to probe.
     fn fill(self, heads: &mut Vec<Head>, entries: &[&Entry], calls: &[Call], now: MonoNanos) {
         let stamp = self.clock.map(|clock| UserStamp {
@@ -324,7 +503,7 @@ impl Batch<'_> {
             entries
                 .iter()
                 .zip(calls)
-                .map(|(entry, (_, index))| entry.template.head(self.probes[*index].seq, stamp)),
+                .map(|(entry, call)| entry.template.head(self.probes[call.index].seq, stamp)),
         );
     }
 
@@ -333,8 +512,8 @@ impl Batch<'_> {
         let (Some(clock), Some(mut flights)) = (self.clock, socket.flights()) else {
             return;
         };
-        for (_, index) in calls {
-            let probe = &self.probes[*index];
+        for call in calls {
+            let probe = &self.probes[call.index];
             flights.handle_sent(Flight {
                 ssid: probe.ssid,
                 seq: probe.seq,
@@ -377,8 +556,8 @@ impl Batch<'_> {
             } else {
                 start + 1
             };
-            for (_, index) in &calls[start..end] {
-                report.fail(*index, failure);
+            for call in &calls[start..end] {
+                report.fail(call.index, failure);
             }
             self.renumber(socket, failure, &calls[start..], end - start, handed_over);
             start = end;
@@ -426,9 +605,4 @@ impl From<Errno> for SendFailure {
             other => Self::Other(other.raw_os_error()),
         }
     }
-}
-
-fn parts<'a>(entry: &'a Entry, head: &'a Head) -> [IoSlice<'a>; 2] {
-    let head = &head[..entry.template.head_len()];
-    [IoSlice::new(head), IoSlice::new(entry.template.padding())]
 }

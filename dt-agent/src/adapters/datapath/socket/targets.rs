@@ -16,8 +16,6 @@ pub struct Target {
     pub local: usize,
     /// This sender's epoch and flags for our own TLV; `None` for reflectors of others, which get plain STAMP.
     pub tlv: Option<(u32, u8)>,
-    /// UDP payload in bytes; smaller than the smallest probe means that.
-    pub size: u16,
 }
 
 /// Why a target cannot be probed.
@@ -50,7 +48,7 @@ impl Entry {
     pub(super) fn new(ssid: u16, target: Target) -> Self {
         Self {
             encoded: target.address.as_any(),
-            template: Template::new(ssid, target.tlv, target.size),
+            template: Template::new(ssid, target.tlv),
             target,
         }
     }
@@ -110,7 +108,6 @@ mod tests {
             address: address.parse().expect("an address"),
             local: 0,
             tlv: None,
-            size: 0,
         }
     }
 

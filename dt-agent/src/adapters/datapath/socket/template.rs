@@ -1,4 +1,5 @@
-//! The bytes of a probe: written once for a target, patched for each probe.
+//! The bytes of a probe: its head is written once for a target and patched for each probe, what follows is the same for all
+//! probes of a size.
 
 use dt_common::time::{ErrorEstimate, NtpTime};
 use dt_common::wire::{
@@ -18,20 +19,16 @@ pub(super) struct UserStamp {
     pub generation: u16,
 }
 
-/// The probe to one target.
+/// The head of all probes to one target.
 #[derive(Clone, Debug)]
 pub(super) struct Template {
     head: Head,
-    head_len: usize,
-    padding: Box<[u8]>,
+    is_ours: bool,
 }
 
 impl Template {
-    /// A probe of `size` bytes of UDP payload, or the smallest there is.
-    ///
-    /// `tlv` has the sender's epoch and flags for our own reflectors; without it the probe is plain RFC 8762. Sizes that
-    /// leave less than a TLV header for the padding are rounded down.
-    pub(super) fn new(ssid: u16, tlv: Option<(u32, u8)>, size: u16) -> Self {
+    /// `tlv` has the sender's epoch and flags for our own reflectors; without it the probe is plain RFC 8762.
+    pub(super) fn new(ssid: u16, tlv: Option<(u32, u8)>) -> Self {
         let mut head = [0; PROBE_LEN];
         let base = SenderPacket {
             ssid: U16::new(ssid),
@@ -42,11 +39,9 @@ impl Template {
             let tlv = DtTlv::request(sender_epoch, flags);
             head[BASE_LEN..].copy_from_slice(tlv.as_bytes());
         }
-        let head_len = if tlv.is_some() { PROBE_LEN } else { BASE_LEN };
         Self {
             head,
-            head_len,
-            padding: padding(usize::from(size).saturating_sub(head_len)),
+            is_ours: tlv.is_some(),
         }
     }
 
@@ -58,7 +53,7 @@ impl Template {
             if let Some(stamp) = stamp {
                 base.timestamp = U64::new(stamp.sent.0);
                 base.error_estimate = U16::new(stamp.estimate.0);
-                if let (PROBE_LEN, Ok((tlv, _))) = (self.head_len, DtTlv::mut_from_prefix(tlv)) {
+                if let (true, Ok((tlv, _))) = (self.is_ours, DtTlv::mut_from_prefix(tlv)) {
                     tlv.sender_generation = U16::new(stamp.generation);
                 }
             }
@@ -68,18 +63,45 @@ impl Template {
 
     /// Bytes of the head that are sent.
     pub(super) const fn head_len(&self) -> usize {
-        self.head_len
+        head_len(self.is_ours)
     }
 
-    /// Whether it is a probe to one of our reflectors and nothing follows the head.
-    pub(super) const fn is_smallest_of_ours(&self) -> bool {
-        self.head_len == PROBE_LEN && self.padding.is_empty()
+    /// Whether it is a probe to one of our reflectors.
+    pub(super) const fn is_ours(&self) -> bool {
+        self.is_ours
+    }
+}
+
+/// What follows the head in probes of one size.
+#[derive(Clone, Debug)]
+pub(super) struct Padding {
+    ours: Box<[u8]>,
+    foreign: Box<[u8]>,
+}
+
+impl Padding {
+    /// For `size` bytes of UDP payload, or the smallest probe there is. Sizes that leave less than a TLV header for the
+    /// padding are rounded down.
+    pub(super) fn new(size: u16) -> Self {
+        let room = |is_ours| usize::from(size).saturating_sub(head_len(is_ours));
+        Self {
+            ours: padding(room(true)),
+            foreign: padding(room(false)),
+        }
     }
 
-    /// What follows the head.
-    pub(super) fn padding(&self) -> &[u8] {
-        &self.padding
+    /// What follows this head.
+    pub(super) fn behind(&self, template: &Template) -> &[u8] {
+        if template.is_ours {
+            &self.ours
+        } else {
+            &self.foreign
+        }
     }
+}
+
+const fn head_len(is_ours: bool) -> usize {
+    if is_ours { PROBE_LEN } else { BASE_LEN }
 }
 
 /// An Extra Padding TLV that fills `room` bytes, header included (RFC 8972 section 4.1).
@@ -104,13 +126,18 @@ mod tests {
     use dt_common::wire::{DT_TLV_TYPE, DtFlags, Tlvs};
 
     fn bytes(template: &Template, seq: u32, stamp: Option<UserStamp>) -> Vec<u8> {
+        sized(template, 0, seq, stamp)
+    }
+
+    fn sized(template: &Template, size: u16, seq: u32, stamp: Option<UserStamp>) -> Vec<u8> {
         let head = template.head(seq, stamp);
-        [&head[..template.head_len()], template.padding()].concat()
+        let padding = Padding::new(size);
+        [&head[..template.head_len()], padding.behind(template)].concat()
     }
 
     #[test]
     fn a_probe_of_ours_has_its_number_its_session_and_our_tlv() {
-        let template = Template::new(0x1234, Some((7, DtFlags::AGENT)), 0);
+        let template = Template::new(0x1234, Some((7, DtFlags::AGENT)));
         let probe = bytes(&template, 5, None);
         assert_eq!(probe.len(), PROBE_LEN);
         let (base, rest) = SenderPacket::parse(&probe).expect("long enough");
@@ -127,7 +154,7 @@ mod tests {
             estimate: ErrorEstimate(0x8101),
             generation: 4,
         };
-        let probe = bytes(&Template::new(1, Some((7, 0)), 0), 5, Some(stamp));
+        let probe = bytes(&Template::new(1, Some((7, 0))), 5, Some(stamp));
         let (base, rest) = SenderPacket::parse(&probe).expect("long enough");
         assert_eq!(
             (base.ntp(), base.error_estimate.get()),
@@ -137,7 +164,7 @@ mod tests {
             DtTlv::first_of(rest).map(|tlv| tlv.sender_generation.get()),
             Some(4)
         );
-        let foreign = bytes(&Template::new(1, None, 0), 5, Some(stamp));
+        let foreign = bytes(&Template::new(1, None), 5, Some(stamp));
         assert_eq!(foreign.len(), BASE_LEN);
     }
 
@@ -152,7 +179,7 @@ mod tests {
             (1472, 1472),
             (u16::MAX, 65_535),
         ] {
-            let probe = bytes(&Template::new(1, Some((7, 0)), size), 0, None);
+            let probe = sized(&Template::new(1, Some((7, 0))), size, 0, None);
             assert_eq!(probe.len(), sent);
             let kinds: Vec<_> = Tlvs::new(&probe[BASE_LEN..])
                 .map(|tlv| tlv.expect("well formed").header.kind)

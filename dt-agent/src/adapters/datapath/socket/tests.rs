@@ -1,20 +1,25 @@
 //! Probes and replies through real sockets on the loopback link.
 
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::os::fd::AsRawFd;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use dt_common::event::EventFlags;
 use dt_common::map::Reason;
-use dt_common::time::NtpTime;
+use dt_common::time::{MonoNanos, NtpTime};
 use dt_common::wire::{BASE_LEN, DtFlags, ReflectorPacket, SenderPacket};
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 use zerocopy::IntoBytes;
 use zerocopy::network_endian::{U16, U32};
 
 use super::loopback::{self, V4, V6};
 use super::*;
 use crate::adapters::clock::{ClockTracker, SharedClock, read};
+use crate::engine::mix::Class;
+use crate::engine::random::Random;
 use crate::engine::reflector::AllowList;
+use crate::engine::rotation::{RotatingPorts, Rotation};
 
 const EPOCH: u32 = 77;
 const SSID: u16 = 9;
@@ -28,8 +33,16 @@ fn options(local: SocketAddr, ports: usize) -> SocketOptions {
     SocketOptions {
         locals: vec![local],
         ports: vec![0; ports],
-        dscp: 46,
+        rotation: None,
+        classes: vec![class(0, 46)],
         mark: None,
+    }
+}
+
+fn class(payload_bytes: u16, dscp: u8) -> Class {
+    Class {
+        payload_bytes,
+        dscp,
     }
 }
 
@@ -42,7 +55,6 @@ fn target(address: SocketAddr) -> Target {
         address,
         local: 0,
         tlv: Some((EPOCH, DtFlags::AGENT)),
-        size: 0,
     }
 }
 
@@ -50,6 +62,7 @@ fn probe(seq: u32, slot: u16) -> Probe {
     Probe {
         ssid: SSID,
         slot,
+        class: 0,
         seq,
         timed: false,
         by_socket: true,
@@ -66,7 +79,19 @@ struct Prober {
 
 impl Prober {
     fn new(local: SocketAddr, ports: usize) -> Self {
-        let sockets = ProbeSockets::open(&options(local, ports), Some(clock())).expect("ports");
+        Self::with(&options(local, ports))
+    }
+
+    /// Probes of this size only.
+    fn of_size(local: SocketAddr, payload_bytes: u16) -> Self {
+        Self::with(&SocketOptions {
+            classes: vec![class(payload_bytes, 0)],
+            ..options(local, 1)
+        })
+    }
+
+    fn with(options: &SocketOptions) -> Self {
+        let sockets = ProbeSockets::open(options, Some(clock())).expect("ports");
         let (sender, replies) = channel();
         let sink = move |batch: &[Received]| batch.iter().for_each(|reply| _ = sender.send(*reply));
         let collector = Collector::start(&sockets, clock(), sink).expect("a thread");
@@ -221,11 +246,7 @@ fn what_cannot_be_sent_is_reported_and_the_rest_is_sent_and_stamped() {
 #[test]
 fn a_probe_longer_than_the_link_is_a_local_failure() {
     let reflector = reflector(V4);
-    let long = Target {
-        size: 65_530,
-        ..target(reflector.locals()[0])
-    };
-    let mut prober = Prober::new(V4, 1).towards(long);
+    let mut prober = Prober::of_size(V4, 65_530).towards(target(reflector.locals()[0]));
     let report = prober.send(&[probe(0, 0)]);
     assert_eq!(report.sent, 0);
     assert_eq!(
@@ -240,15 +261,145 @@ fn a_probe_longer_than_the_link_is_a_local_failure() {
 #[test]
 fn a_large_probe_comes_back_whole() {
     let reflector = reflector(V4);
-    let mut prober = Prober::new(V4, 1).towards(Target {
-        size: 8_972,
-        ..target(reflector.locals()[0])
-    });
+    let mut prober = Prober::of_size(V4, 8_972).towards(target(reflector.locals()[0]));
     assert_eq!(prober.send(&[probe(0, 0)]).sent, 1);
     assert_eq!(
         prober.reply().event.flags & EventFlags::TLV,
         EventFlags::TLV
     );
+}
+
+/// The UDP payload's length and the code point of a probe that a plain socket received.
+fn seen(peer: &UdpSocket) -> (u32, usize, u8) {
+    let mut bytes = [0; 2_000];
+    let mut io = [std::io::IoSliceMut::new(&mut bytes)];
+    let mut space = nix::cmsg_space!(u8, i32);
+    let message = recvmsg::<()>(
+        peer.as_raw_fd(),
+        &mut io,
+        Some(&mut space),
+        MsgFlags::empty(),
+    )
+    .expect("the probe");
+    let class = message
+        .cmsgs()
+        .expect("whole")
+        .find_map(|control| match control {
+            ControlMessageOwned::Ipv4Tos(tos) => Some(tos),
+            ControlMessageOwned::Ipv6TClass(class) => Some(class as u8),
+            _ => None,
+        });
+    let length = message.bytes;
+    let (packet, _) = SenderPacket::parse(&bytes[..length]).expect("whole");
+    (packet.seq.get(), length, class.expect("a class") >> 2)
+}
+
+fn each_class_has_its_size_and_its_code_point(local: SocketAddr) {
+    let peer = UdpSocket::bind(local).expect("a port");
+    peer.set_read_timeout(Some(PATIENCE)).expect("an option");
+    if local.is_ipv4() {
+        rustix::net::sockopt::set_ip_recvtos(&peer, true).expect("an option");
+    } else {
+        rustix::net::sockopt::set_ipv6_recvtclass(&peer, true).expect("an option");
+    }
+    let classes = [class(96, 0), class(200, 46), class(1_000, 0)];
+    let options = SocketOptions {
+        classes: classes.to_vec(),
+        ..options(local, 2)
+    };
+    let mut sockets = ProbeSockets::open(&options, None).expect("ports");
+    sockets
+        .set_target(SSID, target(peer.local_addr().expect("bound")))
+        .expect("reachable");
+    let probes: Vec<_> = (0..12)
+        .map(|seq| Probe {
+            class: (seq % 3) as u8,
+            ..probe(seq, (seq % 2) as u16)
+        })
+        .collect();
+    let mut report = SendReport::default();
+    sockets.send_batch(&probes, &mut report);
+    assert_eq!((report.sent, report.failed.len()), (12, 0));
+    let mut got: Vec<_> = probes.iter().map(|_| seen(&peer)).collect();
+    got.sort_unstable();
+    let expected: Vec<_> = probes
+        .iter()
+        .map(|probe| {
+            let class = classes[usize::from(probe.class)];
+            (probe.seq, usize::from(class.payload_bytes), class.dscp)
+        })
+        .collect();
+    assert_eq!(got, expected);
+    let stranger = Probe {
+        class: 3,
+        ..probe(12, 0)
+    };
+    sockets.send_batch(&[stranger], &mut report);
+    assert_eq!(report.failed[0].failure, SendFailure::Unknown);
+}
+
+#[test]
+fn each_class_has_its_size_and_its_code_point_by_ipv4() {
+    each_class_has_its_size_and_its_code_point(V4);
+}
+
+#[test]
+fn each_class_has_its_size_and_its_code_point_by_ipv6() {
+    each_class_has_its_size_and_its_code_point(V6);
+}
+
+#[test]
+fn one_port_changes_when_its_time_has_come_and_the_others_stay() {
+    let mut options = options(V4, 2);
+    options.rotation = Some(Rotation::new(
+        RotatingPorts {
+            first: 0,
+            count: 1,
+            every_ns: 1_000,
+        },
+        &mut Random::new(1),
+        MonoNanos(0),
+    ));
+    let mut sockets = ProbeSockets::open(&options, None).expect("ports");
+    let ports = |sockets: &ProbeSockets| [0, 1, 2].map(|slot| sockets.port(0, slot).expect("one"));
+    let before = ports(&sockets);
+    assert_eq!((sockets.staying().len(), sockets.changing().len()), (2, 1));
+    let replaced = sockets.rotate(MonoNanos(5_000)).expect("free ports");
+    let after = ports(&sockets);
+    assert_eq!(replaced[0].local().port(), before[2]);
+    assert_eq!(before[..2], after[..2]);
+    assert_ne!(before[2], after[2], "the old one is still bound");
+    assert!(
+        sockets
+            .rotate(MonoNanos(5_500))
+            .expect("not due")
+            .is_empty()
+    );
+    assert_eq!(ports(&sockets), after);
+}
+
+#[test]
+fn a_port_that_is_taken_is_passed_over() {
+    let taken: Vec<_> = (0..2)
+        .map(|_| UdpSocket::bind(V4).expect("a port"))
+        .collect();
+    let port = |socket: &UdpSocket| socket.local_addr().expect("bound").port();
+    let mut options = options(V4, 1);
+    let ports = RotatingPorts {
+        first: port(&taken[0]),
+        count: 1,
+        every_ns: 1_000,
+    };
+    let rotation = |ports| Some(Rotation::new(ports, &mut Random::new(1), MonoNanos(0)));
+    options.rotation = rotation(ports);
+    let refused = ProbeSockets::open(&options, None);
+    assert!(matches!(refused, Err(OpenError::Bind { .. })));
+    options.rotation = rotation(RotatingPorts { count: 50, ..ports });
+    let mut sockets = ProbeSockets::open(&options, None).expect("one of fifty is free");
+    let first = sockets.port(0, 1).expect("open");
+    assert!(!taken.iter().any(|taken| port(taken) == first));
+    sockets.rotate(MonoNanos(5_000)).expect("another one is");
+    assert_ne!(sockets.port(0, 1), Some(first));
 }
 
 #[test]

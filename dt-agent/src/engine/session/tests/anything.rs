@@ -9,6 +9,7 @@ use proptest::prelude::*;
 
 use super::reflector::EPOCH;
 use super::sim::MS;
+use crate::engine::mix::{Mix, Share};
 use crate::engine::session::{Session, SessionConfig};
 use crate::engine::window::WindowReport;
 
@@ -88,7 +89,8 @@ fn reply(seq: u32, noise: [u64; 12], now: u64) -> ReplyEvent {
 struct Driver {
     session: Session,
     now: u64,
-    in_flight: u64,
+    /// By class of probes.
+    in_flight: Vec<u64>,
     decided: BTreeSet<u32>,
 }
 
@@ -118,6 +120,7 @@ impl Driver {
             Op::Window => {
                 let report = self.session.take_window(now);
                 self.book(&report);
+                self.book_others();
             }
             Op::PeerGone => self.session.handle_peer_gone(now),
         }
@@ -141,13 +144,16 @@ impl Driver {
 
     fn book(&mut self, report: &WindowReport) {
         let counters = &report.counters;
+        let in_flight = &mut self.in_flight[usize::from(report.class)];
         let after = counters.outcomes() + u64::from(report.in_flight);
-        assert_eq!(
-            self.in_flight + u64::from(counters.sent),
-            after,
-            "{report:?}"
-        );
-        self.in_flight = u64::from(report.in_flight);
+        assert_eq!(*in_flight + u64::from(counters.sent), after, "{report:?}");
+        *in_flight = u64::from(report.in_flight);
+    }
+
+    fn book_others(&mut self) {
+        while let Some(report) = self.session.poll_window() {
+            self.book(&report);
+        }
     }
 
     fn fetch(&mut self) {
@@ -161,18 +167,39 @@ impl Driver {
     }
 }
 
+fn mix(classes: u8) -> Mix {
+    let dscps: Vec<_> = (0..classes)
+        .map(|dscp| Share {
+            value: dscp,
+            weight: dscp + 1,
+        })
+        .collect();
+    let size = Share {
+        value: 96,
+        weight: 1,
+    };
+    Mix::new(&[size], &dscps).expect("few").with_ports(3)
+}
+
 proptest! {
     #[test]
-    fn whatever_comes_the_books_balance(ops in prop::collection::vec(op(), 0..400), start: u32) {
-        let config = Arc::new(SessionConfig { max_records: 10_000, max_remembered: 100, ..SessionConfig::default() });
+    fn whatever_comes_the_books_balance(ops in prop::collection::vec(op(), 0..400), start: u32, classes in 1..5_u8) {
+        let config = Arc::new(SessionConfig {
+            max_records: 10_000,
+            max_remembered: 100,
+            mix: mix(classes),
+            ..SessionConfig::default()
+        });
         let now = 1 << 40;
         let session = Session::after(start, &config, EPOCH, MonoNanos(now));
-        let mut driver = Driver { session, now, in_flight: 0, decided: BTreeSet::new() };
+        let in_flight = vec![0; usize::from(classes)];
+        let mut driver = Driver { session, now, in_flight, decided: BTreeSet::new() };
         for op in &ops {
             driver.apply(op);
         }
         let report = driver.session.finish(MonoNanos(driver.now));
         driver.book(&report);
+        driver.book_others();
         driver.fetch();
     }
 }

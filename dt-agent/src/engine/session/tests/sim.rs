@@ -52,6 +52,8 @@ pub type Choice = Box<dyn FnMut(&mut Rng, u64) -> bool>;
 pub struct OnWire {
     /// How many there were in this direction, this one included.
     pub number: u64,
+    /// The probe that it is, or answers.
+    pub seq: u32,
     /// The probe's request was copied on its way there.
     pub copied: bool,
 }
@@ -125,6 +127,8 @@ pub struct Sim {
     pub truth: Vec<Truth>,
     pub first: u32,
     pub total: Counters,
+    /// By class of probes.
+    pub totals: Vec<Counters>,
     pub windows: Vec<WindowReport>,
     pub records: Vec<Option<ProbeOutcome>>,
     pub peer_duplicates: u32,
@@ -141,7 +145,8 @@ pub struct Sim {
     replies: u64,
     returns: u64,
     order: u64,
-    in_flight: u32,
+    /// By class of probes.
+    in_flight: Vec<u32>,
     answers_seen: HashMap<(u32, u32), u32>,
     queue: BinaryHeap<Reverse<(u64, u64, usize)>>,
     packets: Vec<Packet>,
@@ -154,7 +159,7 @@ impl Sim {
             max_records: 1 << 20,
             ..config
         });
-        let start = 5 * SEC;
+        let (start, classes) = (5 * SEC, config.mix.len());
         let mut sim = Self {
             now: start,
             session: Session::new(&config, EPOCH, MonoNanos(start)),
@@ -175,6 +180,7 @@ impl Sim {
             truth: Vec::new(),
             first: 0,
             total: Counters::default(),
+            totals: vec![Counters::default(); classes],
             windows: Vec::new(),
             records: Vec::new(),
             peer_duplicates: 0,
@@ -189,7 +195,7 @@ impl Sim {
             replies: 0,
             returns: 0,
             order: 0,
-            in_flight: 0,
+            in_flight: vec![0; classes],
             answers_seen: HashMap::new(),
             queue: BinaryHeap::new(),
             packets: Vec::new(),
@@ -248,15 +254,28 @@ impl Sim {
         let report = self.session.finish(MonoNanos(self.now));
         self.fetch();
         self.book(report);
+        self.book_others();
         self.total
     }
 
     /// What the counters should say, by the truth about every probe that was sent before `end`.
     pub fn expected(&self) -> Counters {
         let mut expected = Counters::default();
-        for truth in &self.truth {
-            expected.sent += 1;
-            expected.count(truth.outcome(self.config.deadline_ns));
+        for class in 0..self.config.mix.len() as u8 {
+            sum(&mut expected, &self.expected_of(class));
+        }
+        expected
+    }
+
+    /// The same of one class of probes.
+    pub fn expected_of(&self, class: u8) -> Counters {
+        let mut expected = Counters::default();
+        for (place, truth) in (0..).zip(&self.truth) {
+            let seq = self.first.wrapping_add(place);
+            if self.config.mix.class_of(seq) == class {
+                expected.sent += 1;
+                expected.count(truth.outcome(self.config.deadline_ns));
+            }
         }
         expected
     }
@@ -338,6 +357,7 @@ impl Sim {
                     .handle_local_counts(self.local_corrupt, self.local_overrun, now);
                 let report = self.session.take_window(now);
                 self.book(report);
+                self.book_others();
                 self.fetch();
                 self.put(self.now + self.window_ns, Packet::Window);
             }
@@ -351,6 +371,7 @@ impl Sim {
         let t1 = self.now + self.wall;
         let packet = OnWire {
             number: self.requests,
+            seq,
             copied: false,
         };
         let fate = (self.forward)(&mut self.rng, packet);
@@ -404,6 +425,7 @@ impl Sim {
         self.replies += 1;
         let packet = OnWire {
             number: self.replies,
+            seq,
             copied,
         };
         for (delay, damaged) in (self.back)(&mut self.rng, packet) {
@@ -461,21 +483,30 @@ impl Sim {
 
     fn keep(&mut self, record: ProbeOutcome) {
         let index = self.index(record.seq);
+        assert_eq!(record.class, self.config.mix.class_of(record.seq));
         let again = self.records[index].replace(record);
         assert_eq!(again, None, "a probe has one outcome");
     }
 
     fn book(&mut self, report: WindowReport) {
         let counters = report.counters;
+        let class = usize::from(report.class);
         assert_eq!(
-            u64::from(self.in_flight) + u64::from(counters.sent),
+            u64::from(self.in_flight[class]) + u64::from(counters.sent),
             counters.outcomes() + u64::from(report.in_flight),
             "the books of a window do not balance: {report:?}"
         );
         assert_eq!(counters.records_dropped, 0);
-        self.in_flight = report.in_flight;
+        self.in_flight[class] = report.in_flight;
         sum(&mut self.total, &counters);
+        sum(&mut self.totals[class], &counters);
         self.windows.push(report);
+    }
+
+    fn book_others(&mut self) {
+        while let Some(report) = self.session.poll_window() {
+            self.book(report);
+        }
     }
 
     /// Compares record by record, and says of which probes the direction differs. Which of two missing neighbours was

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::sim::{Fate, MS, OnWire, Rng, SEC, Sim, US, Wire, direction};
+use crate::engine::mix::{Mix, Share};
 use crate::engine::session::{Outcome, SessionConfig};
 use crate::engine::window::Counters;
 
@@ -514,4 +515,73 @@ proptest! {
         let (sum, count) = measured(&sim);
         prop_assert_eq!((sum, count), (sim.rtt_ns, u64::from(sim.total.received)));
     }
+}
+
+/// Short probes three times in four, each to one of two queues.
+fn four_classes() -> Mix {
+    let share = |(value, weight)| Share { value, weight };
+    let sizes = [(96, 3), (1_472, 1)].map(share);
+    let dscps = [0, 46].map(|value| Share { value, weight: 1 });
+    Mix::new(&sizes, &dscps).expect("few").with_ports(4)
+}
+
+#[test]
+fn what_befalls_one_class_of_probes_is_told_of_that_class_alone() {
+    let mix = four_classes();
+    let long = move |seq: u32| mix.classes()[usize::from(mix.class_of(seq))].payload_bytes > 96;
+    let second = move |seq: u32| mix.classes()[usize::from(mix.class_of(seq))].dscp == 46;
+    let config = SessionConfig {
+        mix,
+        ..SessionConfig::default()
+    };
+    let mut sim = Sim::new(config, MS, 1);
+    sim.run(20);
+    // A black hole for what is long, and a queue that drops replies.
+    sim.forward = Box::new(move |_, packet| match packet.seq {
+        seq if long(seq) => vec![],
+        _ => vec![(100 * US, false)],
+    });
+    sim.back = Box::new(move |rng, packet| match packet.seq {
+        seq if second(seq) && rng.chance(100) => vec![],
+        _ => vec![(100 * US, false)],
+    });
+    sim.run(20_000);
+    sim.settle();
+    sim.finish();
+    assert_exact(&sim);
+    for (class, said) in (0..).zip(&sim.totals) {
+        let expected = sim.expected_of(class);
+        assert_eq!(outcomes(said), outcomes(&expected), "class {class}");
+        assert_eq!(said.sent, expected.sent, "class {class}");
+        let of = mix.classes()[usize::from(class)];
+        let (forward, back) = (said.lost_forward > 0, said.lost_return > 0);
+        assert_eq!(forward, of.payload_bytes > 96, "{of:?}: {said:?}");
+        assert_eq!(
+            back,
+            of.payload_bytes == 96 && of.dscp == 46,
+            "{of:?}: {said:?}"
+        );
+    }
+}
+
+#[test]
+fn classes_that_overtake_each_other_are_not_out_of_order() {
+    let mix = four_classes();
+    let second = move |seq: u32| mix.classes()[usize::from(mix.class_of(seq))].dscp == 46;
+    let config = SessionConfig {
+        mix,
+        ..SessionConfig::default()
+    };
+    let mut sim = Sim::new(config, MS, 1);
+    sim.forward = Box::new(move |_, packet| {
+        let held = if second(packet.seq) { 0 } else { 10 * MS };
+        vec![(100 * US + held, false)]
+    });
+    sim.run(5_000);
+    // What is held now is not to be overtaken by what is not held later.
+    sim.drain(20 * MS);
+    sim.settle();
+    sim.finish();
+    assert_exact(&sim);
+    assert_eq!(sim.total.reordered, 0);
 }
