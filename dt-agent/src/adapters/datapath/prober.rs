@@ -524,7 +524,7 @@ fn nanos(duration: Duration) -> u64 {
 }
 
 /// From sweep to sweep; also the longest sleep, so that orders are heard.
-const SWEEP_NS: u64 = 20_000_000;
+const SWEEP_NS: u64 = 100_000_000;
 /// How soon a session whose overdue probe is undecided is looked at again.
 const LOOK_AGAIN_NS: u64 = 100_000_000;
 /// A clean stop takes two seconds in all.

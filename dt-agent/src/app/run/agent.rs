@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use dt_common::wire::DtFlags;
 use tokio::sync::mpsc::{self, Receiver, error::TrySendError};
-use tokio::time::{Interval, MissedTickBehavior, interval};
+use tokio::time::{Instant, sleep_until};
 
 use crate::adapters::clock::{self, ClockWatch, SharedClock};
 use crate::adapters::datapath::ebpf::{FanMaps, Node};
@@ -60,7 +60,6 @@ pub(super) struct Agent {
     silent: BTreeSet<Slot>,
     /// The interfaces' rungs when peers were last told of them, unless peers came or moved since.
     settled: Option<Vec<Option<Mode>>>,
-    tick: Interval,
     due: Due,
     telemetry: Telemetry,
     /// When peers that wait for their interface's proof are probed anyway.
@@ -69,15 +68,33 @@ pub(super) struct Agent {
 }
 
 /// When what comes round is due, in ticks.
-#[derive(Default)]
 struct Due {
     ticks: u64,
+    /// Up to which tick all was done; none before the first time.
+    done: Option<u64>,
+    next: Instant,
 }
 
 impl Due {
+    fn new() -> Self {
+        Self {
+            ticks: 0,
+            done: None,
+            next: Instant::now(),
+        }
+    }
+
+    /// A tick came; the next one is after `step` of them. None is made up for.
+    fn tick(&mut self, step: u32) {
+        self.ticks += u64::from(step);
+        self.next = (self.next + TICK * step).max(Instant::now());
+    }
+
+    /// Whether a period ended since all was done.
     fn every(&self, period: Duration) -> bool {
         let ticks = (period.as_millis() / TICK.as_millis()).max(1) as u64;
-        self.ticks.is_multiple_of(ticks)
+        self.done
+            .is_none_or(|done| done / ticks != self.ticks / ticks)
     }
 }
 
@@ -153,8 +170,7 @@ impl Agent {
             closed: None,
             silent: BTreeSet::new(),
             settled: None,
-            tick: ticks(),
-            due: Due::default(),
+            due: Due::new(),
             telemetry,
             patience_ends: clock::now().plus(PATIENCE_NS),
             _clock: clock,
@@ -171,7 +187,10 @@ impl Agent {
     pub(super) async fn wait(&mut self) {
         tokio::select! {
             closed = self.windows.recv(), if self.closed.is_none() => self.closed = closed,
-            _ = self.tick.tick() => self.due.ticks += 1,
+            () = sleep_until(self.due.next) => {
+                let settled = self.node.as_ref().is_none_or(Node::is_settled);
+                self.due.tick(if settled { SETTLED_TICKS } else { 1 });
+            }
         }
     }
 
@@ -186,6 +205,7 @@ impl Agent {
             self.place_homeless()?;
             self.tell_state();
         }
+        self.due.done = Some(self.due.ticks);
         self.settle_peers()
     }
 
@@ -400,7 +420,7 @@ impl Agent {
                 return Ok(());
             }
         }
-        // Looked at fifty times a second: nothing that grows with the peers, unless there is something to tell.
+        // Looked at up to fifty times a second: nothing that grows with the peers, unless there is something to tell.
         let modes = self.node.as_ref().map_or_else(Vec::new, Node::modes);
         if self.settled.as_ref() == Some(&modes) {
             return Ok(());
@@ -517,14 +537,12 @@ fn refuse_unreachable(node: &Node, asked_for: ModeRequest) -> anyhow::Result<()>
     let ModeRequest::Only(mode) = asked_for else {
         return Ok(());
     };
-    let status = node.status();
-    let refused: Vec<_> = status.iter().filter(|one| one.mode != Some(mode)).collect();
-    if status.is_empty() || refused.len() < status.len() {
+    if node.rungs().next().is_none() || node.rungs().any(|rung| rung.mode == Some(mode)) {
         return Ok(());
     }
-    let reasons: Vec<_> = refused
-        .iter()
-        .map(|one| format!("{}: {}", one.name, one.reason))
+    let reasons: Vec<_> = node
+        .rungs()
+        .map(|rung| format!("{}: {}", rung.name, rung.reason))
         .collect();
     anyhow::bail!(
         "mode {} is to be had on no interface: {}",
@@ -614,14 +632,10 @@ fn window_channel() -> (WindowSink, Receiver<WindowBatch>) {
     (sink, receiver)
 }
 
-fn ticks() -> Interval {
-    let mut ticks = interval(TICK);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    ticks
-}
-
 /// From look to look at ladders and proofs.
 const TICK: Duration = Duration::from_millis(20);
+/// The same when all interfaces know their rungs, in ticks.
+const SETTLED_TICKS: u32 = 5;
 const COUNTS: Duration = Duration::from_millis(100);
 const LINKS: Duration = Duration::from_secs(1);
 /// Routes that are asked for in one look; each is a system call.

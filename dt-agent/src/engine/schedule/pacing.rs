@@ -156,7 +156,7 @@ const MAX_RATE: u64 = super::Schedule::MAX_TOTAL_RATE * (RATE_SPAN_NS / NANOS_PE
 /// A small mesh may always send to all of its peers at once.
 const LEAST_BURST: u64 = 64;
 /// The longest sleep of the thread that probes, too.
-const LONGEST_REST_NS: u64 = 20_000_000;
+const LONGEST_REST_NS: u64 = 100_000_000;
 
 #[cfg(test)]
 mod tests {
@@ -171,8 +171,9 @@ mod tests {
     #[test]
     fn a_rest_gathers_a_burst_and_no_more() {
         for (rate, peers, ms) in [
-            (0.1, 100, 20.0),
-            (0.1, 5_000, 20.0),
+            (0.1, 100, 100.0),
+            (0.1, 5_000, 100.0),
+            (0.1, 10_000, 64.0),
             (1.0, 100, 20.0),
             (1.0, 10_000, 6.4),
             (10.0, 10, 2.0),

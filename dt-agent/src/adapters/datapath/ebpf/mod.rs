@@ -18,7 +18,7 @@ mod trace;
 pub use fan::FanMaps;
 pub use guest::{Visit, VisitError};
 pub use maps::{MapsError, NodeMaps, address_words};
-pub use node::{InterfaceStatus, Node, NodeError, NodeSettings, SharedMaps, publish_clock};
+pub use node::{InterfaceStatus, Node, NodeError, NodeSettings, Rung, SharedMaps, publish_clock};
 pub use pins::{Guest, NodeLock, NodePins, PinsError, node_names};
 pub use programs::{AttachError, Hook, LoadError, Programs};
 pub use ring::EventRing;

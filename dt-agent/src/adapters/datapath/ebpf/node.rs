@@ -20,8 +20,8 @@ use dt_common::time::{MonoNanos, NANOS_PER_SEC};
 use ipnet::IpNet;
 
 use self::allow::AllowList;
-pub use self::interface::InterfaceStatus;
 use self::interface::{Interface, Surroundings};
+pub use self::interface::{InterfaceStatus, Rung};
 use super::maps::address_words;
 use super::{
     EventRing, FanMaps, Hook, LoadError, MapsError, NodeLock, NodeMaps, NodePins, PinsError,
@@ -315,7 +315,16 @@ impl Node {
         self.interfaces.values().all(Interface::is_settled)
     }
 
-    /// How each interface works, by name.
+    /// The rung of each interface, by name; costs nothing, unlike [`Self::status`].
+    pub fn rungs(&self) -> impl Iterator<Item = Rung<'_>> {
+        self.interfaces.values().map(|interface| Rung {
+            name: interface.name(),
+            mode: interface.mode(),
+            reason: interface.reason(),
+        })
+    }
+
+    /// How each interface works, by name; asks the kernel what is attached.
     #[must_use]
     pub fn status(&self) -> Vec<InterfaceStatus> {
         self.interfaces

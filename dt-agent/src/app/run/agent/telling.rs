@@ -102,11 +102,10 @@ impl Agent {
                 }),
             }];
         };
-        let status = node.status().into_iter();
-        let interfaces = status.map(|one| Interface {
-            name: one.name,
-            mode: one.mode,
-            reason: one.reason,
+        let interfaces = node.rungs().map(|rung| Interface {
+            name: rung.name.to_owned(),
+            mode: rung.mode,
+            reason: rung.reason.to_owned(),
         });
         interfaces.collect()
     }

@@ -13,6 +13,17 @@ use crate::engine::ladder::{
 };
 use crate::engine::random::Random;
 
+/// On which rung an interface is.
+#[derive(Clone, Copy, Debug)]
+pub struct Rung<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Its mode; none while it has none.
+    pub mode: Option<Mode>,
+    /// Why it has that mode.
+    pub reason: &'a str,
+}
+
 /// How an interface works, for operators.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct InterfaceStatus {
@@ -101,6 +112,10 @@ impl Interface {
 
     pub(super) fn is_settled(&self) -> bool {
         self.ladder.is_settled()
+    }
+
+    pub(super) fn reason(&self) -> &str {
+        &self.reason
     }
 
     pub(super) fn status(&self, programs: &Programs) -> InterfaceStatus {
