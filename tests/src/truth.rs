@@ -124,6 +124,24 @@ impl Stamps {
     }
 }
 
+/// How many replies arrived, and how many of them after that to a later probe.
+#[must_use]
+pub fn overtaken(passages: &[Passage]) -> (u64, u64) {
+    let numbered = passages.iter().enumerate();
+    let mut arrivals: Vec<_> = numbered
+        .filter(|(_, passage)| passage.answered > 0)
+        .map(|(number, passage)| (passage.answered, number))
+        .collect();
+    arrivals.sort_unstable();
+    let mut highest = 0;
+    let mut overtaken = 0;
+    for (_, number) in &arrivals {
+        overtaken += u64::from(*number < highest);
+        highest = highest.max(*number);
+    }
+    (arrivals.len() as u64, overtaken)
+}
+
 /// The round trip times, ns, that an agent with one peer wrote of each probe, by sequence number.
 pub fn reported(feed: &Path) -> Result<BTreeMap<u32, u64>> {
     let timed = |record: ProbeRecord| match record.outcome {
@@ -172,5 +190,16 @@ mod tests {
             ..passage
         };
         assert_eq!((lost.rtt_ns(), lost.line_ns()), (None, None));
+    }
+
+    #[test]
+    fn a_reply_is_overtaken_once_however_many_did_it() {
+        let arrivals = [10, 40, 20, 30, 0, 50];
+        let passages = arrivals.map(|answered| Passage {
+            answered,
+            ..Passage::default()
+        });
+        // The second came after the third and the fourth; the fifth never.
+        assert_eq!(overtaken(&passages), (5, 1));
     }
 }

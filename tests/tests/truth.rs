@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use dt_tests::agent::{self, settle, wait_for_feed};
 use dt_tests::delay_line::{DelayLine, Holds};
 use dt_tests::feed::unexplained;
-use dt_tests::truth::{Stamps, reported};
+use dt_tests::truth::{Stamps, overtaken, reported};
 use dt_tests::{Lab, Launch, given, skip_unless_equipped};
 use nix::sys::signal::Signal;
 
@@ -112,20 +112,8 @@ fn each_reply_that_was_overtaken_is_counted_as_reordered_and_no_other() -> Resul
 
     let counters = feed.total("n2");
     let passages = stamps.passages(0..u32::try_from(counters.sent)?)?;
-    let mut arrivals: Vec<_> = passages
-        .iter()
-        .enumerate()
-        .filter(|(_, passage)| passage.answered > 0)
-        .map(|(number, passage)| (passage.answered, number))
-        .collect();
-    arrivals.sort_unstable();
-    let mut highest = 0;
-    let mut overtaken = 0;
-    for (_, number) in &arrivals {
-        overtaken += u64::from(*number < highest);
-        highest = highest.max(*number);
-    }
-    println!("{overtaken} of {} replies were overtaken", arrivals.len());
+    let (arrived, overtaken) = overtaken(&passages);
+    println!("{overtaken} of {arrived} replies were overtaken");
     assert!(
         overtaken * 4 > counters.received,
         "they are to overtake each other"

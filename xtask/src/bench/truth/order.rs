@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use dt_tests::agent::{self, Launch};
 use dt_tests::delay_line::{DelayLine, Holds};
-use dt_tests::truth::{Passage, Stamps};
+use dt_tests::truth::{Stamps, overtaken};
 use dt_tests::{Interrupt, Lab};
 use nix::sys::signal::Signal;
 use serde::Serialize;
@@ -68,23 +68,6 @@ pub fn measure(built: &Built, counted: u32, interrupt: &Interrupt) -> Result<Ord
     })
 }
 
-/// How many replies arrived, and how many of them after that to a later probe.
-fn overtaken(passages: &[Passage]) -> (u64, u64) {
-    let numbered = passages.iter().enumerate();
-    let mut arrivals: Vec<_> = numbered
-        .filter(|(_, passage)| passage.answered > 0)
-        .map(|(number, passage)| (passage.answered, number))
-        .collect();
-    arrivals.sort_unstable();
-    let mut highest = 0;
-    let mut overtaken = 0;
-    for (_, number) in &arrivals {
-        overtaken += u64::from(*number < highest);
-        highest = highest.max(*number);
-    }
-    (arrivals.len() as u64, overtaken)
-}
-
 impl Order {
     pub fn to_markdown(&self) -> String {
         let off = self.overtaken.abs_diff(self.reordered);
@@ -106,19 +89,3 @@ const RATE: u32 = 5_000;
 /// Some ten probes on their way, each way.
 const LONGEST_HOLD_NS: u64 = 2_000_000;
 const MARGIN: Duration = Duration::from_secs(3);
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_reply_is_overtaken_once_however_many_did_it() {
-        let arrivals = [10, 40, 20, 30, 0, 50];
-        let passages = arrivals.map(|answered| Passage {
-            answered,
-            ..Passage::default()
-        });
-        // The second came after the third and the fourth; the fifth never.
-        assert_eq!(overtaken(&passages), (5, 1));
-    }
-}
