@@ -330,35 +330,39 @@ impl Columns {
     }
 }
 
-/// The classes of these records, in the order in which they come; none where no record has one.
+/// The classes of these records; none where no record says its own.
 fn classes_of(records: &[ProbeRecord]) -> Result<Vec<ProbeClass>, EncodeError> {
-    let mut classes: Vec<ProbeClass> = Vec::new();
-    for record in records {
-        if !classes.contains(&record.class) {
-            classes.push(record.class);
-        }
-    }
+    let classes = distinct(records.iter().map(|record| record.class));
     if classes.len() > MAX_CLASSES {
         return Err(EncodeError::TooManyClasses);
     }
-    if classes == [ProbeClass::default()] {
-        classes.clear();
-    }
-    Ok(classes)
+    let is_said = classes != [ProbeClass::default()];
+    Ok(if is_said { classes } else { Vec::new() })
 }
 
 fn methods_of(records: &[ProbeRecord]) -> Result<Vec<Method>, EncodeError> {
-    let mut methods: Vec<Method> = Vec::new();
-    for record in records {
-        if !methods.contains(&record.method) {
-            methods.push(record.method);
+    let methods = distinct(records.iter().map(|record| record.method));
+    if methods.len() > MAX_METHODS {
+        return Err(EncodeError::TooManyMethods);
+    }
+    Ok(methods)
+}
+
+/// Each value once, in the order in which they come first.
+fn distinct<T: PartialEq>(values: impl Iterator<Item = T>) -> Vec<T> {
+    let mut seen = Vec::new();
+    for value in values {
+        if !seen.contains(&value) {
+            seen.push(value);
         }
     }
-    if methods.len() > MAX_METHODS {
-        Err(EncodeError::TooManyMethods)
-    } else {
-        Ok(methods)
-    }
+    seen
+}
+
+/// Where a value stands that was collected from the same records; 0 where nothing was kept.
+fn place_in<T: PartialEq>(table: &[T], value: &T) -> u64 {
+    let place = table.iter().position(|other| other == value);
+    place.unwrap_or(0) as u64
 }
 
 /// The source ports of a block, and the place of each among them.
@@ -430,9 +434,6 @@ impl ColumnEncoders {
         classes: &[ProbeClass],
         ports: &Ports,
     ) {
-        // Every method was collected from the same records.
-        let place =
-            |method: Method| methods.iter().take_while(|other| **other != method).count() as u64;
         let all = || records.iter();
         self.peer.extend(all().map(|record| record.peer.into()));
         self.sent
@@ -449,14 +450,12 @@ impl ColumnEncoders {
             .extend(all().map(|record| hops_to_row(record.hops_forward)));
         self.hops_return
             .extend(all().map(|record| hops_to_row(record.hops_return)));
-        self.method.extend(all().map(|record| place(record.method)));
+        self.method
+            .extend(all().map(|record| place_in(methods, &record.method)));
         self.suspect_reasons
             .extend(all().map(|record| record.suspect_reasons.into()));
-        let place = |class| {
-            let place = classes.iter().position(|other| *other == class);
-            place.unwrap_or(0) as u64
-        };
-        self.class.extend(all().map(|record| place(record.class)));
+        self.class
+            .extend(all().map(|record| place_in(classes, &record.class)));
     }
 
     /// A block with these columns and nothing else.

@@ -70,16 +70,10 @@ impl Beside {
 
     /// Waits for its end, or for `gives_up`. On failure the end of its output is in the error.
     pub fn wait(mut self, label: &str, gives_up: impl Fn() -> bool) -> Result<()> {
-        let mut progress = Progress::new(label);
-        while !gives_up() {
-            if let Some(status) = self.child.try_wait()? {
-                progress.clear();
-                return judge(status, &self.line, &self.log);
-            }
-            thread::sleep(Duration::from_millis(50));
-            progress.tick();
+        match watch(&mut self.child, label, gives_up)? {
+            Some(status) => judge(status, &self.line, &self.log),
+            None => bail!("{} was not waited for", self.line),
         }
-        bail!("{} was not waited for", self.line)
     }
 }
 
@@ -128,16 +122,27 @@ pub fn line(command: &Command) -> String {
 
 fn run_to_log(label: &str, log: &Path, command: &mut Command) -> Result<ExitStatus> {
     let mut child = spawn_logged(log, command)?;
+    let status = watch(&mut child, label, || false)?;
+    status.context("nobody gave up")
+}
+
+/// Shows `label` and the time until the child ends; its status, none when `gives_up` says so before.
+fn watch(
+    child: &mut Child,
+    label: &str,
+    gives_up: impl Fn() -> bool,
+) -> Result<Option<ExitStatus>> {
     let mut progress = Progress::new(label);
-    let status = loop {
+    while !gives_up() {
         if let Some(status) = child.try_wait()? {
-            break status;
+            progress.clear();
+            return Ok(Some(status));
         }
         thread::sleep(Duration::from_millis(50));
         progress.tick();
-    };
+    }
     progress.clear();
-    Ok(status)
+    Ok(None)
 }
 
 fn spawn_logged(log: &Path, command: &mut Command) -> Result<Child> {

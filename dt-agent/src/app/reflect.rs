@@ -88,8 +88,15 @@ async fn answer(
             node.renew_lease()?;
         }
         node.tick(now);
+        if !node.is_settled() {
+            continue;
+        }
+        let is_said = node.rungs().eq(said.iter().map(InterfaceStatus::rung));
+        if is_said && !ticks.is_multiple_of(50) {
+            continue;
+        }
         let status = node.status();
-        if node.is_settled() && status != said {
+        if status != said {
             for one in &status {
                 say(one, config)?;
             }

@@ -70,11 +70,12 @@ impl PathConfig {
             rotating: (count > 0).then_some(RotatingSourcePorts { count, every }),
             mix: mix.unwrap_or_default(),
         };
-        config.check_ports(check, count);
+        config.check_ports(check);
         config
     }
 
-    fn check_ports(&self, check: &mut Checker<'_>, count: u16) {
+    fn check_ports(&self, check: &mut Checker<'_>) {
+        let count = self.rotating.map_or(0, |rotating| rotating.count);
         let SourcePorts { first, last } = self.source_ports;
         let keys = ["source_ports", "rotating_ports"];
         check.contradiction(&keys, last.checked_add(count).is_none(), || {

@@ -27,7 +27,7 @@ pub struct Rotation {
 }
 
 impl Rotation {
-    /// Begins anywhere, and changes for the first time anywhen within an interval: agents that start together do not go round
+    /// Begins anywhere, and changes for the first time at any moment of an interval: agents that start together do not go round
     /// together.
     #[must_use]
     pub fn new(ports: RotatingPorts, random: &mut Random, now: MonoNanos) -> Self {

@@ -90,7 +90,7 @@ impl Session {
             credits: Credits::default(),
             pace: Pace::default(),
             admitted: None,
-            windows: ClassWindows::starting(config.mix.len(), now),
+            windows: ClassWindows::starting(config.mix.classes().len(), now),
             ended: VecDeque::new(),
             cut_replies: 0,
             records: (config.max_records > 0).then(|| Box::new(records)),
@@ -330,7 +330,7 @@ impl Session {
     /// Probes of a class without an outcome.
     fn in_flight_of(&self, class: u8) -> u32 {
         let mix = &self.config.mix;
-        if mix.len() == 1 {
+        if mix.classes().len() == 1 {
             return self.flight.waiting();
         }
         let waiting = self.flight.waiting_before(self.flight.next_seq());
@@ -343,7 +343,7 @@ impl Session {
     }
 
     fn turn_all(&mut self, now: MonoNanos) -> WindowReport {
-        for class in 1..self.config.mix.len() as u8 {
+        for class in 1..self.config.mix.classes().len() as u8 {
             let report = self.turn(class, now);
             if !report.is_idle() {
                 self.ended.push_back(report);

@@ -472,7 +472,7 @@ impl Worker {
     fn sleep(&self) {
         let now = clock::now();
         let wake_at = self.next_send().unwrap_or(self.sweep_at);
-        let wake_at = wake_at.min(self.sweep_at).min(self.windows.due_at());
+        let wake_at = wake_at.min(self.sweep_at).min(self.windows.next_at(now));
         if wake_at > now {
             thread::sleep(Duration::from_nanos(wake_at.since(now)));
         }

@@ -421,7 +421,8 @@ impl Agent {
             }
         }
         // Looked at up to fifty times a second: nothing that grows with the peers, unless there is something to tell.
-        let modes = self.node.as_ref().map_or_else(Vec::new, Node::modes);
+        let rungs = self.node.iter().flat_map(Node::rungs);
+        let modes: Vec<_> = rungs.map(|rung| rung.mode).collect();
         if self.settled.as_ref() == Some(&modes) {
             return Ok(());
         }

@@ -339,12 +339,6 @@ impl Node {
         self.interfaces.get(interface).and_then(Interface::mode)
     }
 
-    /// The rungs of all interfaces, in the order of their names.
-    #[must_use]
-    pub fn modes(&self) -> Vec<Option<Mode>> {
-        self.interfaces.values().map(Interface::mode).collect()
-    }
-
     /// Lets the programs work on for another lease.
     ///
     /// # Errors

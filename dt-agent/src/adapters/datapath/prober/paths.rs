@@ -8,7 +8,6 @@ use dt_common::event::ReplyEvent;
 use dt_common::time::MonoNanos;
 
 use self::outlet::Outlet;
-
 use crate::adapters::clock::SharedClock;
 use crate::adapters::datapath::ebpf::{EventRing, FanMaps};
 use crate::adapters::datapath::socket::{
@@ -187,7 +186,7 @@ impl Paths {
     pub fn rotate(&mut self, keep_ns: u64, now: MonoNanos) {
         for outlet in self.outlets_mut() {
             if let Err(error) = outlet.rotate(keep_ns, now) {
-                tracing::warn!(%error, "The rotating source port stays as it is for now.");
+                tracing::warn!(%error, "The rotating source port cannot be changed for now.");
             }
         }
     }

@@ -14,8 +14,9 @@ use rustix::net::{SendFlags, sendto};
 use zerocopy::IntoBytes;
 
 use super::SocketOptions;
+use super::classes::Classes;
 use super::open::{OpenError, ProbeSocket, UdpOptions, open_udp, set_dscp};
-use super::probes::{Classes, Probe, SendFailure, SendReport};
+use super::probes::{Probe, SendFailure, SendReport};
 use super::targets::{Entry, Targets};
 use crate::adapters::clock;
 use crate::adapters::datapath::ebpf::FanMaps;

@@ -4,6 +4,8 @@
 //! sockets and leaves only stamping and collecting to the kernel. The reflector: [`SocketReflector`], which also answers
 //! what the programs pass up. Nothing here needs a privilege on ports from 1024 on.
 
+mod calls;
+mod classes;
 mod collector;
 mod event;
 mod fan;

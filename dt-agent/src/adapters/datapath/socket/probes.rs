@@ -3,21 +3,19 @@
 //! What is known about a target is encoded once; a probe costs one copy of 96 bytes, one number, and its share of a
 //! system call, with several code points also of one that sets them. What cannot be sent is reported probe by probe, because a local failure is not loss.
 
-use std::io::IoSlice;
 use std::net::SocketAddr;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use dt_common::time::MonoNanos;
 use rustix::io::Errno;
-use rustix::net::{MMsgHdr, SendAncillaryBuffer, SendFlags, sendmmsg};
 
+use super::calls::{Batch, Call};
+use super::classes::Classes;
 use super::fan::{self, Fan};
-use super::flights::Flight;
 use super::open::{OpenError, ProbeSocket, SocketOptions, set_dscp};
-use super::targets::{Entry, Target, TargetError, Targets};
-use super::template::{Head, Padding, Template, UserStamp};
-use crate::adapters::clock::{self, ClockState, SharedClock};
-use crate::engine::mix::Class;
+use super::targets::{Target, TargetError, Targets};
+use super::template::Head;
+use crate::adapters::clock::SharedClock;
 use crate::engine::rotation::Rotation;
 
 /// Probes in one system call.
@@ -350,36 +348,6 @@ impl SendReport {
     }
 }
 
-/// What probes of each class have in common.
-#[derive(Debug)]
-pub(super) struct Classes(Vec<ClassBytes>);
-
-#[derive(Debug)]
-pub(super) struct ClassBytes {
-    pub dscp: u8,
-    pub padding: Padding,
-}
-
-impl Classes {
-    fn new(classes: &[Class]) -> Self {
-        let bytes = classes.iter().map(|class| ClassBytes {
-            dscp: class.dscp,
-            padding: Padding::new(class.payload_bytes),
-        });
-        Self(bytes.collect())
-    }
-
-    pub(super) fn get(&self, class: u8) -> Option<&ClassBytes> {
-        self.0.get(usize::from(class))
-    }
-
-    /// What follows the head of a probe to this target.
-    pub(super) fn padding(&self, class: u8, template: &Template) -> &[u8] {
-        self.get(class)
-            .map_or(&[], |class| class.padding.behind(template))
-    }
-}
-
 /// The first port of those that may be next that is free on all own addresses, and its sockets.
 fn open_any(
     options: &SocketOptions,
@@ -417,180 +385,10 @@ fn turn_to(socket: &ProbeSocket, held: &mut u8, dscp: u8) -> Result<(), Errno> {
     Ok(())
 }
 
-/// What one call of `send_batch` works on.
-#[derive(Clone, Copy)]
-struct Batch<'a> {
-    probes: &'a [Probe],
-    targets: &'a Targets,
-    classes: &'a Classes,
-    clock: Option<ClockState>,
-}
-
-/// One probe to send, in the order of sending.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-struct Call {
-    socket: usize,
-    dscp: u8,
-    /// Its place in the batch.
-    index: usize,
-}
-
-impl Batch<'_> {
-    /// Sends probes that leave by one socket; only the first may be timed.
-    fn send(
-        self,
-        socket: &ProbeSocket,
-        calls: &[Call],
-        heads: &mut Vec<Head>,
-        report: &mut SendReport,
-    ) {
-        // Sized at once: a filter does not say how much will pass, and would grow step by step, here per system call.
-        let mut entries: Vec<&Entry> = Vec::with_capacity(calls.len());
-        entries.extend(
-            calls
-                .iter()
-                .filter_map(|call| self.targets.get(self.probes[call.index].ssid)),
-        );
-        let handed_over = clock::now();
-        let index = calls[0].index;
-        if self.probes[index].timed {
-            report.timed.push(Sent {
-                index,
-                at: handed_over,
-            });
-        }
-        self.fill(heads, &entries, calls, handed_over);
-        self.register(socket, calls, handed_over);
-        let parts: Vec<_> = entries
-            .iter()
-            .zip(heads.iter())
-            .zip(calls)
-            .map(|((entry, head), call)| self.parts(entry, head, call))
-            .collect();
-        let mut controls: Vec<_> = entries
-            .iter()
-            .map(|_| SendAncillaryBuffer::default())
-            .collect();
-        let mut messages: Vec<_> = entries
-            .iter()
-            .zip(&parts)
-            .zip(&mut controls)
-            .map(|((entry, parts), control)| MMsgHdr::new_with_addr(&entry.encoded, parts, control))
-            .collect();
-        self.transmit(socket, calls, &mut messages, handed_over, report);
-    }
-
-    fn parts<'b>(self, entry: &Entry, head: &'b Head, call: &Call) -> [IoSlice<'b>; 2]
-    where
-        Self: 'b,
-    {
-        let padding = self
-            .classes
-            .padding(self.probes[call.index].class, &entry.template);
-        let head = &head[..entry.template.head_len()];
-        [IoSlice::new(head), IoSlice::new(padding)]
-    }
-
-    /// Writes what differs from probe to probe.
-    fn fill(self, heads: &mut Vec<Head>, entries: &[&Entry], calls: &[Call], now: MonoNanos) {
-        let stamp = self.clock.map(|clock| UserStamp {
-            sent: clock.wall(now),
-            estimate: clock.error_estimate,
-            generation: clock.wire_generation(),
-        });
-        heads.clear();
-        heads.extend(
-            entries
-                .iter()
-                .zip(calls)
-                .map(|(entry, call)| entry.template.head(self.probes[call.index].seq, stamp)),
-        );
-    }
-
-    /// Announces probes to whoever reads the kernel's stamps, which may come before the system call returns.
-    fn register(self, socket: &ProbeSocket, calls: &[Call], handed_over: MonoNanos) {
-        let (Some(clock), Some(mut flights)) = (self.clock, socket.flights()) else {
-            return;
-        };
-        for call in calls {
-            let probe = &self.probes[call.index];
-            flights.handle_sent(Flight {
-                ssid: probe.ssid,
-                seq: probe.seq,
-                handed_over,
-                generation: clock.generation,
-                left: None,
-            });
-        }
-    }
-
-    fn transmit(
-        self,
-        socket: &ProbeSocket,
-        calls: &[Call],
-        messages: &mut [MMsgHdr<'_>],
-        handed_over: MonoNanos,
-        report: &mut SendReport,
-    ) {
-        let mut start = 0;
-        let mut retried = false;
-        while start < messages.len() {
-            let failure = match sendmmsg(socket, &mut messages[start..], SendFlags::empty()) {
-                Ok(sent) if sent > 0 => {
-                    report.sent += sent as u32;
-                    start += sent;
-                    continue;
-                }
-                Err(Errno::INTR) => continue,
-                // Left by an earlier probe, and cleared by being reported: this one was not tried yet.
-                Err(Errno::CONNREFUSED) if !retried => {
-                    retried = true;
-                    continue;
-                }
-                Ok(_) => SendFailure::Congested,
-                Err(errno) => SendFailure::from(errno),
-            };
-            // Full buffers are full for the next one, too; anything else concerns this probe alone.
-            let end = if failure == SendFailure::Congested {
-                calls.len()
-            } else {
-                start + 1
-            };
-            for call in &calls[start..end] {
-                report.fail(call.index, failure);
-            }
-            self.renumber(socket, failure, &calls[start..], end - start, handed_over);
-            start = end;
-        }
-    }
-
-    /// Brings the numbers of the stamps in step again after the first `failed` of `untried` were not sent.
-    fn renumber(
-        self,
-        socket: &ProbeSocket,
-        failure: SendFailure,
-        untried: &[Call],
-        failed: usize,
-        handed_over: MonoNanos,
-    ) {
-        if self.clock.is_none() {
-            return;
-        }
-        if failure.took_no_number() {
-            if let Some(mut flights) = socket.flights() {
-                flights.take_back(untried.len() as u32);
-            }
-        } else if let Err(error) = socket.restart_stamps() {
-            tracing::warn!(%error, local = %socket.local(), "Probes of this port are timed by user space alone.");
-        }
-        self.register(socket, &untried[failed..], handed_over);
-    }
-}
-
 impl SendFailure {
     /// Whether the kernel refuses before it takes a number for the transmit stamp: while looking for a route, or while
     /// comparing with the MTU (Linux 6.18 `udp_sendmsg`, `__ip_append_data`).
-    const fn took_no_number(self) -> bool {
+    pub(super) const fn took_no_number(self) -> bool {
         matches!(self, Self::Unreachable | Self::TooLong)
     }
 }

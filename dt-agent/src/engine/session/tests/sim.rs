@@ -159,7 +159,7 @@ impl Sim {
             max_records: 1 << 20,
             ..config
         });
-        let (start, classes) = (5 * SEC, config.mix.len());
+        let (start, classes) = (5 * SEC, config.mix.classes().len());
         let mut sim = Self {
             now: start,
             session: Session::new(&config, EPOCH, MonoNanos(start)),
@@ -261,7 +261,7 @@ impl Sim {
     /// What the counters should say, by the truth about every probe that was sent before `end`.
     pub fn expected(&self) -> Counters {
         let mut expected = Counters::default();
-        for class in 0..self.config.mix.len() as u8 {
+        for class in 0..self.config.mix.classes().len() as u8 {
             sum(&mut expected, &self.expected_of(class));
         }
         expected

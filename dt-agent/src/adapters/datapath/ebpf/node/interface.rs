@@ -14,7 +14,7 @@ use crate::engine::ladder::{
 use crate::engine::random::Random;
 
 /// On which rung an interface is.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Rung<'a> {
     /// Its name.
     pub name: &'a str,
@@ -67,6 +67,18 @@ struct Try {
     round: u32,
     turned_at: Option<MonoNanos>,
     told: bool,
+}
+
+impl InterfaceStatus {
+    /// Its rung.
+    #[must_use]
+    pub fn rung(&self) -> Rung<'_> {
+        Rung {
+            name: &self.name,
+            mode: self.mode,
+            reason: &self.reason,
+        }
+    }
 }
 
 impl Interface {
