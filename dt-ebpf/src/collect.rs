@@ -8,7 +8,7 @@ use crate::clock;
 use crate::headers::{Datagram, MAX_UDP_LEN, UDP_LEN, Udp};
 use crate::maps::{self, TargetRef};
 use crate::packet::Frame;
-use crate::sum::{BASE_HEAD, PROBE_HEAD, Sums};
+use crate::sum::{self, BASE_HEAD, PROBE_HEAD, Sums};
 use crate::verdict::{Refusal, Verdict};
 use crate::wide::{be16, be32, be64};
 
@@ -89,11 +89,18 @@ fn checksum_holds<F: Frame>(frame: &F, datagram: &Datagram, ours: bool, iface_fl
     let Some(udp) = frame.at::<Udp>(datagram.l4) else {
         return false;
     };
+    let flags = if ours {
+        frame
+            .at::<DtTlv>(datagram.l4 + UDP_LEN + BASE_LEN)
+            .map_or(0, |tlv| tlv.flags)
+    } else {
+        0
+    };
     if udp.checksum == [0; 2] {
-        return !datagram.ipv6;
+        return !datagram.ipv6 && !sum::is_summed(flags);
     }
-    Sums::of(frame, datagram, ours)
-        .is_some_and(|sums| sums.hold(iface_flags & IfaceFlags::CHECKSUM_FULL != 0))
+    let full = iface_flags & IfaceFlags::CHECKSUM_FULL != 0;
+    Sums::of(frame, datagram, ours).is_some_and(|sums| sums.hold(full, flags))
 }
 
 #[inline(always)]

@@ -14,8 +14,8 @@ use dt_common::fan::{
 };
 use dt_common::map::{AddressWords, Reason, Target, TargetFlags};
 use dt_common::wire::{
-    BASE_LEN, DT_TLV_TYPE, DT_TLV_VALUE_LEN, DtTlv, MAGIC, PROBE_LEN, SenderPacket, TlvFlags,
-    VERSION,
+    BASE_LEN, DT_TLV_TYPE, DT_TLV_VALUE_LEN, DtFlags, DtTlv, MAGIC, PROBE_LEN, SenderPacket,
+    TlvFlags, VERSION,
 };
 use zerocopy::network_endian::U16;
 
@@ -275,7 +275,7 @@ impl Order {
 
     #[inline(always)]
     fn flags(&self) -> u8 {
-        self.half(1, 32) as u8
+        self.half(1, 32) as u8 | DtFlags::SUMMED
     }
 
     /// A word from its `offset`th bit in memory on.

@@ -15,7 +15,7 @@ use crate::packet::Frame;
 use crate::session::{Identity, Snapshot};
 use crate::sum::{self, BASE_HEAD, PROBE_HEAD, Sums};
 use crate::verdict::{Refusal, Verdict};
-use crate::wide::{be16, be32, read16, read32, read64, write16, write32, write64};
+use crate::wide::{be16, be32, opaque, read16, read32, read64, write16, write32, write64};
 use crate::{clock, maps, policy, session, tlvs};
 
 /// The first 16 bytes of a request, which are all that a reply repeats.
@@ -176,11 +176,16 @@ fn verify<F: Frame>(
     let udp = frame
         .at::<Udp>(datagram.l4)
         .ok_or(Refusal::Pass(Reason::Malformed))?;
-    if udp.checksum == [0; 2] && !datagram.ipv6 {
+    // Zero without our TLV.
+    let flags = request.fields.tlv_flags;
+    // One question, because each costs the verifier a walk through all that follows.
+    let summed = u16::from(flags & DtFlags::SUMMED) | read16(&udp.checksum);
+    if !datagram.ipv6 && opaque(summed.into()) == 0 {
         return Ok(None);
     }
+    let full = iface_flags & IfaceFlags::CHECKSUM_FULL != 0;
     let sums = Sums::of(frame, datagram, request.ours).ok_or(Refusal::Pass(Reason::Malformed))?;
-    if sums.hold(iface_flags & IfaceFlags::CHECKSUM_FULL != 0) && udp.checksum != [0; 2] {
+    if sums.hold(full, flags) && udp.checksum != [0; 2] {
         return Ok(Some(sums));
     }
     if let Some(session) = identity.find() {
@@ -257,7 +262,8 @@ fn answer<F: Frame>(
     }
     turn_around(frame, datagram);
     if request.ours {
-        write_tlv(frame, request, config, snapshot.as_ref(), allowed);
+        let summed = summed::<F>(request, sums.is_some());
+        write_tlv(frame, request, config, snapshot.as_ref(), allowed, summed);
     }
     let received = clock::wall(config, received_ns);
     let seq = snapshot
@@ -313,6 +319,19 @@ fn write_base<F: Frame>(
     Some(())
 }
 
+/// [`DtFlags::SUMMED`], if that will be true of the reply.
+#[inline(always)]
+fn summed<F: Frame>(request: &Request, has_sums: bool) -> u8 {
+    if F::KERNEL_CHECKSUM {
+        // Repaired by differences: what the request had, the reply has.
+        request.fields.tlv_flags & DtFlags::SUMMED
+    } else if has_sums {
+        DtFlags::SUMMED
+    } else {
+        0
+    }
+}
+
 #[inline(always)]
 fn write_tlv<F: Frame>(
     frame: &mut F,
@@ -320,11 +339,12 @@ fn write_tlv<F: Frame>(
     config: &Config,
     snapshot: Option<&Snapshot>,
     allowed: &Allowed,
+    summed: u8,
 ) {
     let Some(tlv) = frame.at_mut::<DtTlv>(request.stamp + BASE_LEN) else {
         return;
     };
-    let mut flags = (request.fields.tlv_flags & DtFlags::KEPT) | F::TLV_FLAG;
+    let mut flags = (request.fields.tlv_flags & DtFlags::KEPT) | F::TLV_FLAG | summed;
     if allowed.member != Allowed::NO_MEMBER {
         flags |= DtFlags::ADMITTED;
     }

@@ -7,6 +7,7 @@ use core::ptr;
 
 use aya_ebpf::helpers::bpf_csum_diff;
 use dt_common::checksum::{fold, udp_form};
+use dt_common::wire::DtFlags;
 
 use crate::headers::{Datagram, Ipv4, Ipv6, MAX_UDP_LEN, UDP_LEN, Udp};
 use crate::packet::Frame;
@@ -53,12 +54,20 @@ impl Sums {
         })
     }
 
-    /// Whether the checksum holds; `partial_ok` accepts the bare pseudo-header sum of a packet that never left the host.
+    /// Whether the checksum holds; on a `full` interface also the bare pseudo-header sum of a packet that never left the host,
+    /// unless its TLV has `flags` that say more.
     #[inline(always)]
-    pub fn hold(&self, partial_ok: bool) -> bool {
+    pub fn hold(&self, full: bool, flags: u8) -> bool {
         fold(self.head + self.tail + self.pseudo) == 0xffff
-            || (partial_ok && fold(self.pseudo) == self.checksum)
+            || (full && fold(self.pseudo) == self.checksum && !is_summed(flags))
     }
+}
+
+/// Whether the flags of our TLV, or zero, promise a checksum over the whole. Asked late: the verifier would walk all that comes
+/// after once for each answer.
+#[inline(always)]
+pub fn is_summed(flags: u8) -> bool {
+    opaque(flags as usize) & DtFlags::SUMMED as usize != 0
 }
 
 /// Sum of the part that a reply changes, and its length.

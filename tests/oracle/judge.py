@@ -177,7 +177,7 @@ class Judge:
         if self.refused(frame, datagram, permit):
             return DROP, None
         payload = frame[datagram.payload : datagram.end]
-        ours = len(payload) >= 96 and payload[45:50] == b"\xfc\x00\x30dt" and payload[50] > 0
+        ours = has_ours(payload)
         headers, rest = tlvs(payload, 96 if ours else 44)
         if len(headers) + (rest > 0 and len(headers) >= 8) > 8:
             return PASS, None
@@ -220,11 +220,14 @@ class Judge:
 
     def sound(self, frame, datagram):
         checksum = int.from_bytes(frame[datagram.udp + 6 : datagram.udp + 8], "big")
+        payload = frame[datagram.payload : datagram.end]
+        promised = has_ours(payload) and payload[51] & 0x40
         if checksum == 0:
-            return not datagram.v6
+            return not datagram.v6 and not promised
         if datagram.residue(frame) == 0:
             return True
-        return self.world["partial_checksums"] and checksum == (datagram.pseudo(frame) or 0xFFFF)
+        partial = self.world["partial_checksums"] and not promised
+        return partial and checksum == (datagram.pseudo(frame) or 0xFFFF)
 
     def answer(self, tc, frame, datagram, out, before, after, payload, ours, headers, member, key):
         if len(out) != len(frame):
@@ -247,7 +250,8 @@ class Judge:
         for offset, length, fits in headers:
             known = payload[offset + 1] == 1
             due[at + offset] = (0 if known else 0x80) if fits else payload[offset] & 0x80 | 0x40
-        self.stateful(tc, due, at, payload, ours, member, key, out)
+        summed = bool(payload[51] & 0x40) if tc and ours else frame[udp + 6 : udp + 8] != bytes(2)
+        self.stateful(tc, due, at, payload, ours, member, key, out, summed)
         self.sums(tc, frame, due, out, datagram)
         if due != out:
             where = [index for index in range(len(out)) if due[index] != out[index]]
@@ -266,8 +270,8 @@ class Judge:
             sent + estimate + payload[14:16] + received + payload[0:14] + bytes(2) + bytes([ttl]) + bytes(3)
         )
 
-    def stateful(self, tc, due, at, payload, ours, member, key, out):
-        flags = (payload[51] & 8 if ours else 0) | (0x20 if tc else 0x10) | (member is not None)
+    def stateful(self, tc, due, at, payload, ours, member, key, out, summed):
+        flags = (payload[51] & 8 if ours else 0) | (0x20 if tc else 0x10) | (member is not None) | summed << 6
         if not self.world["stateless"]:
             session = self.sessions.setdefault(key, Session())
             seq = int.from_bytes(payload[0:4], "big")
@@ -313,6 +317,10 @@ class Judge:
             return DROP
         every = self.every[ssid]
         return PASS if every and int.from_bytes(payload[24:28], "big") % every == 0 else DROP
+
+
+def has_ours(payload):
+    return len(payload) >= 96 and payload[45:50] == b"\xfc\x00\x30dt" and payload[50] > 0
 
 
 def is_reply(payload):

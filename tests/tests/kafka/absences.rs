@@ -9,7 +9,8 @@ use dt_tests::{Agent, Lab, SERVERS, agent, skip_unless_equipped, skip_unless_ser
 use nix::mount::{MsFlags, mount};
 
 use super::{
-    A_WHILE, TOPIC, check_pauses, check_probing, count_lines, lab, launch, spool_of, verdict, wait_for_sequence,
+    A_WHILE, TOPIC, check_pauses, check_probing, count_lines, lab, launch, spool_of, verdict,
+    wait_for_sequence,
 };
 
 #[test]

@@ -134,6 +134,19 @@ fn a_corrupt_reply_is_counted_with_its_target_and_marked_as_such() -> Result<()>
             );
             rig.set(|settings| settings.partial_checksums = true)?;
             assert_eq!(rig.judge(&partial.bytes())?.1, Some("collected"));
+            for checksum in [Checksum::Partial, Checksum::Zero, Checksum::Right] {
+                let mut summed = Frame {
+                    checksum,
+                    ..reply(ipv6, true)
+                };
+                summed.payload[44 + 7] |= 0x40;
+                let reason = match checksum {
+                    Checksum::Right => "collected",
+                    _ => "corrupt_reply",
+                };
+                let bytes = summed.bytes();
+                assert_eq!(rig.judge(&bytes)?.1, Some(reason), "{checksum:?}");
+            }
         }
     }
     Ok(())

@@ -119,7 +119,7 @@ fn request(dice: &mut Dice, ipv6: bool, ordinal: u32) -> Frame {
         }
     }
     if !dice.one_in(3) {
-        let flags = dice.pick(&[0x08, 0x08, 0x00, 0xff]);
+        let flags = dice.pick(&[0x08, 0x48, 0x48, 0x00, 0xff]);
         payload.extend(frame::our_tlv(dice.pick(&[7, 7, 7, 8]), flags));
     }
     payload.extend(tlvs(dice));
@@ -140,7 +140,8 @@ fn reply(dice: &mut Dice, ipv6: bool) -> Frame {
     let body = dice.bytes(28);
     payload[16..44].copy_from_slice(&body);
     if dice.one_in(2) {
-        payload.extend(frame::our_tlv(7, 0x1b));
+        let flags = dice.pick(&[0x1b, 0x5b]);
+        payload.extend(frame::our_tlv(7, flags));
     }
     payload.extend(tlvs(dice));
     let port = 60_999 + dice.below(6) as u16;

@@ -21,12 +21,7 @@ fn a_probe_with_our_mark_gets_t1_an_error_estimate_and_a_right_checksum() -> Res
                 };
                 let outcome = stamp(&mut rig, MARK, &frame.bytes(), Some("stamped"))?;
                 check_stamped(&rig, &frame, &outcome)?;
-                let Headers::Udp(datagram) = packet::headers(&outcome.frame) else {
-                    unreachable!("it was UDP")
-                };
-                let udp = &outcome.frame[datagram.udp..datagram.end()];
-                let sum = packet::sum(udp) + packet::pseudo_sum(&outcome.frame, &datagram);
-                assert_eq!(sum % 0xffff, 0, "{} bytes", frame.payload.len());
+                assert_summed(&outcome.frame, frame.payload.len());
             }
         }
     }
@@ -34,12 +29,39 @@ fn a_probe_with_our_mark_gets_t1_an_error_estimate_and_a_right_checksum() -> Res
 }
 
 #[test]
-fn no_checksum_stays_none() -> Result<()> {
+fn a_checksum_left_out_is_made_and_our_tlv_says_so() -> Result<()> {
+    skip_unless_equipped!();
+    let mut rig = Rig::new(Hook::Tc)?;
+    for ipv6 in IPV6 {
+        for (tags, payload) in TAGS
+            .iter()
+            .flat_map(|tags| payloads().into_iter().map(move |one| (tags, one)))
+        {
+            let mut frame = Frame {
+                tags: tags.to_vec(),
+                checksum: Checksum::Zero,
+                ..probe(ipv6, payload)
+            };
+            let outcome = stamp(&mut rig, MARK, &frame.bytes(), Some("stamped"))?;
+            if packet::has_our_tlv(&frame.payload) {
+                frame.payload[44 + 7] |= 0x40;
+            }
+            check_stamped(&rig, &frame, &outcome)?;
+            assert_summed(&outcome.frame, frame.payload.len());
+        }
+    }
+    Ok(())
+}
+
+/// Only its first fragment is a probe's: what is not there cannot be summed.
+#[test]
+fn a_fragment_without_a_checksum_keeps_none() -> Result<()> {
     skip_unless_equipped!();
     let mut rig = Rig::new(Hook::Tc)?;
     for payload in payloads() {
         let frame = Frame {
             checksum: Checksum::Zero,
+            fragment: 0x2000,
             ..probe(false, payload)
         };
         let outcome = stamp(&mut rig, MARK, &frame.bytes(), Some("stamped"))?;
@@ -50,12 +72,43 @@ fn no_checksum_stays_none() -> Result<()> {
 }
 
 #[test]
+fn without_a_lease_a_checksum_left_out_is_made_all_the_same() -> Result<()> {
+    skip_unless_equipped!();
+    let mut rig = Rig::new(Hook::Tc)?;
+    rig.set(|settings| settings.lease = false)?;
+    for ipv6 in IPV6 {
+        for payload in payloads() {
+            let frame = Frame {
+                checksum: Checksum::Zero,
+                ..probe(ipv6, payload)
+            };
+            let outcome = rig.datapath.egress(MARK, &frame.bytes())?;
+            let t1 = frame.udp_offset() + 8 + 4;
+            assert_eq!(
+                outcome.frame[t1..t1 + 10],
+                frame.bytes()[t1..t1 + 10],
+                "T1 and its error estimate"
+            );
+            assert_summed(&outcome.frame, frame.payload.len());
+        }
+    }
+    Ok(())
+}
+
+#[test]
 fn a_computed_checksum_of_zero_is_sent_as_all_ones() -> Result<()> {
     skip_unless_equipped!();
     let mut rig = Rig::new(Hook::Tc)?;
     // One bit in 65,536 stampings, and the time differs each time: what matters is that zero never appears.
-    for seq in 0..20_000 {
-        let frame = probe(true, frame::request(seq, 0, 1, 9));
+    for seq in 0..20_000_u32 {
+        let frame = Frame {
+            checksum: if seq.is_multiple_of(2) {
+                Checksum::Right
+            } else {
+                Checksum::Zero
+            },
+            ..probe(true, frame::request(seq, 0, 1, 9))
+        };
         let outcome = rig.datapath.egress(MARK, &frame.bytes())?;
         assert_ne!(packet::be16(&outcome.frame, frame.udp_offset() + 6), 0);
     }
@@ -142,6 +195,16 @@ fn stamp(rig: &mut Rig, mark: u32, bytes: &[u8], reason: Option<&'static str>) -
         assert_eq!(outcome.frame, bytes);
     }
     Ok(outcome)
+}
+
+fn assert_summed(bytes: &[u8], payload_len: usize) {
+    let Headers::Udp(datagram) = packet::headers(bytes) else {
+        panic!("{bytes:?} is no UDP")
+    };
+    let udp = &bytes[datagram.udp..datagram.end()];
+    assert_ne!(packet::be16(bytes, datagram.udp + 6), 0);
+    let sum = packet::sum(udp) + packet::pseudo_sum(bytes, &datagram);
+    assert_eq!(sum % 0xffff, 0, "{payload_len} bytes");
 }
 
 fn check_stamped(rig: &Rig, frame: &Frame, outcome: &Outcome) -> Result<()> {

@@ -273,7 +273,7 @@ fn made(ipv6: bool) -> Frame {
     let order = order(ipv6);
     let payload = [
         frame::request(order.seq, 1, 0, ssid(ipv6)),
-        frame::our_tlv(order.sender_epoch, order.flags),
+        frame::our_tlv(order.sender_epoch, order.flags | 0x40),
     ];
     Frame {
         source_port: order.source_port,

@@ -270,8 +270,14 @@ impl Oracle {
                 Place::Socket => 0x30,
             };
             let kept = request[44 + 7] & 0x08;
+            // XDP sums anew what had a sum; at tc a sum is as whole as it was.
+            let summed = match self.place {
+                Place::Xdp => u8::from(packet::be16(frame, datagram.udp + 6) != 0) << 6,
+                Place::Tc => request[44 + 7] & 0x40,
+                Place::Socket => 0,
+            };
             tlv[0] = 0;
-            tlv[7] = kept | place | u8::from(member);
+            tlv[7] = kept | summed | place | u8::from(member);
             if let Some((_, answered)) = &answered {
                 answered.write(tlv);
             }
@@ -433,13 +439,17 @@ impl Settings {
 
     fn checksum_holds(&self, frame: &[u8], datagram: &Datagram) -> bool {
         let checksum = packet::be16(frame, datagram.udp + 6);
+        let payload = &frame[datagram.payload()..datagram.end()];
+        let must_be_whole = packet::has_our_tlv(payload) && payload[44 + 7] & 0x40 != 0;
         if checksum == 0 {
-            return !datagram.ipv6;
+            return !datagram.ipv6 && !must_be_whole;
         }
         let pseudo = packet::pseudo_sum(frame, datagram);
         let whole = packet::sum(&frame[datagram.udp..datagram.end()]) + pseudo;
         whole.is_multiple_of(0xffff)
-            || (self.partial_checksums && (pseudo - 1) % 0xffff + 1 == u64::from(checksum))
+            || (self.partial_checksums
+                && !must_be_whole
+                && (pseudo - 1) % 0xffff + 1 == u64::from(checksum))
     }
 }
 

@@ -39,8 +39,9 @@ fn duplicates_and_reordering_show_in_counters_and_bitmap() -> Result<()> {
         ];
         for (seq, received, duplicates, seen) in steps {
             let told = ask(&mut rig, &request_from(ipv6, MEMBER, probe(seq, 7)))?;
-            let place = if hook == Hook::Xdp { 0x10 } else { 0x20 };
-            // Agent and admitted as asked, stateful, and where it was stamped.
+            // At tc nobody summed what nobody had summed before.
+            let place = if hook == Hook::Xdp { 0x50 } else { 0x20 };
+            // Agent and admitted as asked, stateful, and where it was stamped and summed.
             let flags = 0x08
                 | 0x01
                 | 0x02

@@ -95,6 +95,18 @@ fn with_checksum(ipv6: bool, checksum: Checksum) -> Frame {
     }
 }
 
+/// The same from a sender who says that it summed the whole.
+fn said_to_be_summed(ipv6: bool, checksum: Checksum) -> Frame {
+    let payload = [
+        frame::request(1, 0x1111_2222_3333_4444, 0x5555, 9),
+        frame::our_tlv(7, 0x48),
+    ];
+    Frame {
+        checksum,
+        ..request_from(ipv6, MEMBER, payload.concat())
+    }
+}
+
 /// What may come to our port.
 pub fn requests() -> Vec<Case> {
     let mut cases = vec![Case::default()];
@@ -167,6 +179,9 @@ fn answered_requests() -> Vec<Case> {
                 settings.partial_checksums = true;
             },
         ),
+        answered("summed by who sent it", |ipv6| {
+            said_to_be_summed(ipv6, Checksum::Right)
+        }),
         answered("eight TLVs", |ipv6| {
             request_from(ipv6, MEMBER, many_tlvs(8))
         }),
@@ -268,6 +283,19 @@ fn requests_refused_by_policy() -> Vec<Case> {
             "a bare pseudo-header sum from the wire",
             "corrupt_request",
             |ipv6| with_checksum(ipv6, Checksum::Partial),
+        ),
+        Case {
+            settings: |settings| settings.partial_checksums = true,
+            ..refused(
+                "a bare pseudo-header sum of who said it had summed all",
+                "corrupt_request",
+                |ipv6| said_to_be_summed(ipv6, Checksum::Partial),
+            )
+        },
+        refused(
+            "no checksum of who said it had summed all",
+            "corrupt_request",
+            |ipv6| said_to_be_summed(ipv6, Checksum::Zero),
         ),
         Case {
             versions: &[true],

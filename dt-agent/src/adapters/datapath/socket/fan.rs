@@ -63,6 +63,7 @@ impl Fan {
         let udp = UdpOptions {
             dscp: options.first_dscp(),
             mark: options.mark,
+            without_checksum: true,
             is_list: true,
             ..UdpOptions::default()
         };

@@ -102,6 +102,7 @@ impl ProbeSocket {
             UdpOptions {
                 dscp: options.first_dscp(),
                 mark: options.mark,
+                without_checksum: options.mark.is_some(),
                 ..UdpOptions::default()
             },
         )?;
@@ -157,8 +158,10 @@ pub(super) struct UdpOptions {
     pub mark: Option<u32>,
     /// Send what is longer than the MTU in fragments.
     pub fragment: bool,
-    /// Of packets that list probes for a program to make: no checksum, which would be in the hands of the driver, and a TTL
-    /// that takes one no further than the next hop should no program meet it.
+    /// Leave the checksum out: a program on the egress, which could not tell whether the driver is to finish one, makes it.
+    pub without_checksum: bool,
+    /// Of packets that list probes for a program to make: a TTL that takes one no further than the next hop should no program
+    /// meet it.
     pub is_list: bool,
     /// Tell to which of the own addresses a datagram was sent.
     pub packet_info: bool,
@@ -224,7 +227,7 @@ fn configure_ipv4(fd: &OwnedFd, local: SocketAddr, options: UdpOptions) -> Resul
     )?;
     let ttl = if options.is_list { 1 } else { TTL };
     checked("IP_TTL", local, option::set_ip_ttl(fd, ttl.into()))?;
-    if options.is_list {
+    if options.without_checksum {
         checked("SO_NO_CHECK", local, setsockopt(fd, NoCheck, &true))?;
     }
     checked(
@@ -264,7 +267,7 @@ fn configure_ipv6(fd: &OwnedFd, local: SocketAddr, options: UdpOptions) -> Resul
         local,
         setsockopt(fd, AutoFlowLabel, &false),
     )?;
-    if options.is_list {
+    if options.without_checksum {
         checked("UDP_NO_CHECK6_TX", local, setsockopt(fd, NoCheck6, &true))?;
     }
     checked(
