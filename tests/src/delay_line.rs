@@ -26,6 +26,7 @@ use nix::unistd::Pid;
 
 use crate::WIRE;
 use crate::datapath::monotonic_ns;
+use crate::frame;
 use crate::lab::Lab;
 
 /// For how long probes are held, in each direction evenly distributed over a range, ns. Other frames are not held.
@@ -79,8 +80,21 @@ pub struct Passing {
 pub struct Onward {
     /// After so long, ns.
     pub hold_ns: u64,
-    /// With a wrong checksum.
-    pub is_spoilt: bool,
+    /// What else happens to it.
+    pub damage: Damage,
+}
+
+/// What a copy suffers. The payload stays, because a checksum that only covers the pseudo-header would say nothing of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Damage {
+    /// Nothing.
+    #[default]
+    None,
+    /// Its checksum has a bit turned over.
+    Checksum,
+    /// Its checksum is the pseudo-header's sum, as that of packets of the same machine is before a device completes it. Of
+    /// [`Damage::Checksum`] this comes once in 65,536 times.
+    Accident,
 }
 
 impl Onward {
@@ -89,7 +103,7 @@ impl Onward {
     pub const fn held(hold_ns: u64) -> Self {
         Self {
             hold_ns,
-            is_spoilt: false,
+            damage: Damage::None,
         }
     }
 }
@@ -215,9 +229,7 @@ impl Forwarder {
         let now = monotonic_ns()?;
         for copy in copies {
             let mut frame = frame.to_vec();
-            if copy.is_spoilt {
-                spoil(&mut frame);
-            }
+            spoil(&mut frame, copy.damage);
             self.serial += 1;
             self.held.push(Reverse(Held {
                 until_ns: now + copy.hold_ns,
@@ -324,12 +336,21 @@ fn look(frame: &[u8]) -> Option<(Passing, usize)> {
     (source == PORT || destination == PORT).then_some((passing, udp))
 }
 
-/// Makes the checksum wrong, and not the payload: a sum of the pseudo-header alone would say nothing of that.
-fn spoil(frame: &mut [u8]) {
-    if let Some((_, udp)) = look(frame)
-        && let Some(byte) = frame.get_mut(udp + 7)
-    {
-        *byte ^= 0x10;
+fn spoil(frame: &mut [u8], damage: Damage) {
+    let Some((passing, udp)) = look(frame) else {
+        return;
+    };
+    let Some(checksum) = frame.get_mut(udp + 6..udp + 8) else {
+        return;
+    };
+    match damage {
+        Damage::None => {}
+        Damage::Checksum => checksum[1] ^= 0x10,
+        Damage::Accident => {
+            let ends = (passing.source.ip(), passing.destination.ip());
+            let sum = frame::pseudo_header_sum(ends, passing.payload_bytes as u16 + 8);
+            checksum.copy_from_slice(&sum.to_be_bytes());
+        }
     }
 }
 
@@ -344,7 +365,7 @@ const LOOK_EVERY: Duration = Duration::from_micros(50);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::frame::{self, Frame};
+    use crate::frame::{self, Checksum, Frame};
 
     #[test]
     fn requests_and_replies_are_probes_and_nothing_else_is() {
@@ -386,13 +407,20 @@ mod tests {
                     payload_bytes: length,
                 }
             );
-            let (sound, mut spoilt) = (frame.bytes(), frame.bytes());
-            spoil(&mut spoilt);
-            let differing = sound
-                .iter()
-                .zip(&spoilt)
-                .filter(|(one, other)| one != other);
+            let spoilt = |damage| {
+                let mut bytes = frame.bytes();
+                spoil(&mut bytes, damage);
+                bytes
+            };
+            let (sound, wrong) = (spoilt(Damage::None), spoilt(Damage::Checksum));
+            assert_eq!(sound, frame.bytes());
+            let differing = sound.iter().zip(&wrong).filter(|(one, other)| one != other);
             assert_eq!(differing.count(), 1);
+            let bare = Frame {
+                checksum: Checksum::Partial,
+                ..frame.clone()
+            };
+            assert_eq!(spoilt(Damage::Accident), bare.bytes());
         }
     }
 }

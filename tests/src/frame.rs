@@ -133,23 +133,28 @@ impl Frame {
         udp.extend(len.to_be_bytes());
         udp.extend([0, 0]);
         udp.extend(&self.payload);
-        let (source, destination) = (octets(self.source), octets(self.destination));
-        let [high, low] = len.to_be_bytes();
-        let pseudo = [0, 17, high, low];
-        let right = match !ones_sum(&[&source, &destination, &pseudo, &udp]) {
+        let pseudo = pseudo_header_sum((self.source, self.destination), len);
+        let right = match !ones_sum(&[&pseudo.to_be_bytes(), &udp]) {
             0 => 0xffff,
             sum => sum,
         };
         let sum = match self.checksum {
             Checksum::Right => right,
             Checksum::Zero => 0,
-            Checksum::Partial => ones_sum(&[&source, &destination, &pseudo]),
+            Checksum::Partial => pseudo,
             // Never zero, which would mean "none".
             Checksum::Wrong => (right % 0xfffe) + 1,
         };
         udp[6..8].copy_from_slice(&sum.to_be_bytes());
         udp
     }
+}
+
+/// Sum of the pseudo-header of a UDP datagram of so many bytes between these two (RFC 768, RFC 8200 section 8.1).
+#[must_use]
+pub fn pseudo_header_sum(ends: (IpAddr, IpAddr), udp_len: u16) -> u16 {
+    let [high, low] = udp_len.to_be_bytes();
+    ones_sum(&[&octets(ends.0), &octets(ends.1), &[0, 17, high, low]])
 }
 
 /// The base of a request: sequence number, T1, error estimate, SSID, and 28 bytes that must be zero.

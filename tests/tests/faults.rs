@@ -3,9 +3,11 @@
 use anyhow::{Context, Result};
 use dt_feed::proto::Counters;
 use dt_tests::agent::{self, LIMIT, settle, wait_for_feed};
+use dt_tests::delay_line::{Damage, DelayLine, Onward, Script};
 use dt_tests::fault::{Faults, Outcomes};
 use dt_tests::feed::Pair;
-use dt_tests::{Agent, FaultyWire, Feed, Lab, Launch, WIRE, skip_unless_equipped, wait};
+use dt_tests::truth::Stamps;
+use dt_tests::{Agent, FaultyWire, Feed, Lab, Launch, WIRE, given, skip_unless_equipped, wait};
 use nix::sys::signal::Signal;
 
 #[test]
@@ -30,6 +32,18 @@ fn every_fault_on_the_wire_is_counted_as_what_it_is_by_ipv6_in_xdp() -> Result<(
 fn every_fault_on_the_wire_is_counted_as_what_it_is_by_ipv6_in_tc() -> Result<()> {
     skip_unless_equipped!();
     count_faults("tc", "6")
+}
+
+#[test]
+fn a_spoilt_packet_whose_checksum_is_the_pseudo_headers_is_not_taken_for_one_of_this_machine()
+-> Result<()> {
+    skip_unless_equipped!();
+    for mode in ["xdp", "tc"] {
+        for family in ["4", "6"] {
+            accidents(mode, family).with_context(|| format!("{mode}, IPv{family}"))?;
+        }
+    }
+    Ok(())
 }
 
 #[test]
@@ -74,6 +88,50 @@ fn replies_that_find_the_ring_full_are_overrun_and_not_lost() -> Result<()> {
         counters.sent
     );
     drop(wire);
+    Ok(())
+}
+
+/// Packets that are spoilt in each direction.
+const ACCIDENTS: u64 = 100;
+
+/// The drivers' ends here take the pseudo-header's sum for right, but for packets that were summed by who made them.
+fn accidents(mode: &str, family: &str) -> Result<()> {
+    let lab = Lab::wire()?;
+    let script: Script = Box::new(|passing| {
+        let every = if passing.is_there { 7 } else { 11 };
+        let is_struck = passing.number.is_multiple_of(every) && passing.number <= every * ACCIDENTS;
+        let damage = if is_struck {
+            Damage::Accident
+        } else {
+            Damage::None
+        };
+        vec![Onward { hold_ns: 0, damage }]
+    });
+    let line = DelayLine::join(&lab, script)?;
+    // Mode xdp wants programs on the other ends.
+    let mut stamps = Stamps::load(&given::lab_object()?)?;
+    stamps.attach_to_wire(&lab)?;
+    let flags = [
+        format!("--mode={mode}"),
+        format!("--family={family}"),
+        "--rate=500".to_owned(),
+        "--sender=sockets".to_owned(),
+    ];
+    let (_reflector, mut prober) = start_pair(&lab, &flags.each_ref().map(String::as_str))?;
+    let mut feed = prober.feed();
+    // What was spoilt there is told by answers that come later.
+    wait_for_feed("more answers than are spoilt", &mut feed, |feed| {
+        (feed.received("n2") >= 12 * ACCIDENTS).then_some(())
+    })?;
+    settle(&mut feed, "n2")?;
+    assert!(prober.stop()?.success());
+    line.cut()?;
+    let pair = last_word(&mut feed)?;
+    let counters = pair.counters;
+    assert!(pair.adds_up(), "{counters:?}");
+    assert_eq!(counters.corrupt_forward, ACCIDENTS, "{counters:?}");
+    assert_eq!(counters.corrupt_return, ACCIDENTS, "{counters:?}");
+    assert_eq!(counters.lost() + counters.late, 0, "{counters:?}");
     Ok(())
 }
 
