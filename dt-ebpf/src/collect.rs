@@ -97,10 +97,11 @@ fn checksum_holds<F: Frame>(frame: &F, datagram: &Datagram, ours: bool, iface_fl
         0
     };
     if udp.checksum == [0; 2] {
-        return !datagram.ipv6 && !sum::is_summed(flags);
+        return !datagram.ipv6 && !sum::is_reply_summed(flags);
     }
     let full = iface_flags & IfaceFlags::CHECKSUM_FULL != 0;
-    Sums::of(frame, datagram, ours).is_some_and(|sums| sums.hold(full, flags))
+    Sums::of(frame, datagram, ours)
+        .is_some_and(|sums| sums.hold(full, || sum::is_reply_summed(flags)))
 }
 
 #[inline(always)]

@@ -185,7 +185,7 @@ fn verify<F: Frame>(
     }
     let full = iface_flags & IfaceFlags::CHECKSUM_FULL != 0;
     let sums = Sums::of(frame, datagram, request.ours).ok_or(Refusal::Pass(Reason::Malformed))?;
-    if sums.hold(full, flags) && udp.checksum != [0; 2] {
+    if sums.hold(full, || sum::is_request_summed(flags)) && udp.checksum != [0; 2] {
         return Ok(Some(sums));
     }
     if let Some(session) = identity.find() {

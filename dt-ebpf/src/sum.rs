@@ -55,19 +55,25 @@ impl Sums {
     }
 
     /// Whether the checksum holds; on a `full` interface also the bare pseudo-header sum of a packet that never left the host,
-    /// unless its TLV has `flags` that say more.
+    /// unless it is `promised` to be more.
     #[inline(always)]
-    pub fn hold(&self, full: bool, flags: u8) -> bool {
+    pub fn hold(&self, full: bool, promised: impl FnOnce() -> bool) -> bool {
         fold(self.head + self.tail + self.pseudo) == 0xffff
-            || (full && fold(self.pseudo) == self.checksum && !is_summed(flags))
+            || (full && fold(self.pseudo) == self.checksum && !promised())
     }
 }
 
-/// Whether the flags of our TLV, or zero, promise a checksum over the whole. Asked late: the verifier would walk all that comes
-/// after once for each answer.
+/// Whether the flags of our TLV in a request, or zero, promise a checksum over the whole. To be asked late: the verifier would
+/// walk all that comes after once for each answer.
 #[inline(always)]
-pub fn is_summed(flags: u8) -> bool {
+pub fn is_request_summed(flags: u8) -> bool {
     opaque(flags as usize) & DtFlags::SUMMED as usize != 0
+}
+
+/// The same of a reply, see [`DtFlags::SUMMED`].
+#[inline(always)]
+pub fn is_reply_summed(flags: u8) -> bool {
+    is_request_summed(flags) && opaque(flags as usize) & DtFlags::REFLECTOR_MASK as usize != 0
 }
 
 /// Sum of the part that a reply changes, and its length.

@@ -222,6 +222,8 @@ class Judge:
         checksum = int.from_bytes(frame[datagram.udp + 6 : datagram.udp + 8], "big")
         payload = frame[datagram.payload : datagram.end]
         promised = has_ours(payload) and payload[51] & 0x40
+        if datagram.dport != self.world["port"]:
+            promised = promised and payload[51] & 0x30
         if checksum == 0:
             return not datagram.v6 and not promised
         if datagram.residue(frame) == 0:

@@ -127,6 +127,34 @@ fn probe_jumbo_interface(mode: &str, size: &str) -> Result<()> {
     assert_nothing_is_lost(&mut agents, [mode, mode])
 }
 
+/// Nothing about such a device says that the packets which come by it were never on a wire, and have unfinished checksums.
+#[test]
+fn above_a_virtual_link_no_packet_of_this_machine_is_taken_for_spoilt() -> Result<()> {
+    skip_unless_equipped!();
+    let lab = Lab::mesh(2)?;
+    agent::write_peers(&lab, &agent::all_members(&lab))?;
+    for (host, peer, own_mac, peer_mac) in [
+        ("n1", "n2", "02:00:00:00:07:01", "02:00:00:00:07:02"),
+        ("n2", "n1", "02:00:00:00:07:02", "02:00:00:00:07:01"),
+    ] {
+        let (below, from) = (format!("to-{peer}"), lab.host(host).ipv4().to_string());
+        let to = lab.host(peer).ipv4().to_string();
+        for line in [
+            format!("ip link add above link {below} address {own_mac} type macvlan mode bridge"),
+            "ip link set above up".to_owned(),
+            format!("ip route replace {to} dev above src {from}"),
+            format!("ip neighbour replace {to} lladdr {peer_mac} dev above nud permanent"),
+        ] {
+            lab.host(host).run(&line.split(' ').collect::<Vec<_>>())?;
+        }
+    }
+    let mut agents = start_both(&lab, &["--mode=tc"])?;
+    for agent in &mut agents {
+        agent.wait_for_mode("tc")?;
+    }
+    assert_nothing_is_lost(&mut agents, ["tc", "tc"])
+}
+
 #[test]
 fn three_capabilities_are_enough_for_xdp() -> Result<()> {
     skip_unless_equipped!();

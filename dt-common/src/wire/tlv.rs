@@ -69,7 +69,8 @@ impl DtFlags {
     pub const REFLECTOR_TC: u8 = 0x20;
     /// T2, T3 in user space.
     pub const REFLECTOR_SOCKET: u8 = 0x30;
-    /// Both: a program summed the whole datagram, so no checksum, or the pseudo-header's sum alone, is damage.
+    /// Both: a program summed the whole datagram, so no checksum, or the pseudo-header's sum alone, is damage. In a reply only
+    /// beside a bit of [`Self::REFLECTOR_MASK`]: reflectors of others return our TLV as it came.
     pub const SUMMED: u8 = 0x40;
     /// What a reflector keeps of a request's flags.
     pub const KEPT: u8 = Self::AGENT;

@@ -146,6 +146,11 @@ fn a_corrupt_reply_is_counted_with_its_target_and_marked_as_such() -> Result<()>
                 };
                 let bytes = summed.bytes();
                 assert_eq!(rig.judge(&bytes)?.1, Some(reason), "{checksum:?}");
+                // Reflectors of others return our TLV as it came: then that flag is the request's.
+                summed.payload[44 + 7] &= !0x30;
+                let is_sound = checksum != Checksum::Zero || !ipv6;
+                let (_, reason, _) = rig.judge(&summed.bytes())?;
+                assert_eq!(reason == Some("collected"), is_sound, "{checksum:?}");
             }
         }
     }

@@ -140,7 +140,7 @@ fn reply(dice: &mut Dice, ipv6: bool) -> Frame {
     let body = dice.bytes(28);
     payload[16..44].copy_from_slice(&body);
     if dice.one_in(2) {
-        let flags = dice.pick(&[0x1b, 0x5b]);
+        let flags = dice.pick(&[0x1b, 0x5b, 0x5b, 0x4b]);
         payload.extend(frame::our_tlv(7, flags));
     }
     payload.extend(tlvs(dice));

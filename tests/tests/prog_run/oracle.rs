@@ -440,7 +440,11 @@ impl Settings {
     fn checksum_holds(&self, frame: &[u8], datagram: &Datagram) -> bool {
         let checksum = packet::be16(frame, datagram.udp + 6);
         let payload = &frame[datagram.payload()..datagram.end()];
-        let must_be_whole = packet::has_our_tlv(payload) && payload[44 + 7] & 0x40 != 0;
+        // What others answer has the flags that we sent.
+        let is_request = datagram.destination_port == self.port;
+        let must_be_whole = packet::has_our_tlv(payload)
+            && payload[44 + 7] & 0x40 != 0
+            && (is_request || payload[44 + 7] & 0x30 != 0);
         if checksum == 0 {
             return !datagram.ipv6 && !must_be_whole;
         }
