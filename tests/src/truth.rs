@@ -66,6 +66,16 @@ impl Passage {
     }
 }
 
+// Where the stamps are, in the order of a probe's way.
+const SENT: usize = 0;
+const LINE_IN: usize = 1;
+const LINE_OUT: usize = 2;
+const ASKED: usize = 3;
+const REPLIED: usize = 4;
+const BACK_IN: usize = 5;
+const BACK_OUT: usize = 6;
+const ANSWERED: usize = 7;
+
 fn difference(later: u64, earlier: u64) -> Option<u64> {
     (earlier > 0).then(|| later.checked_sub(earlier)).flatten()
 }
@@ -73,10 +83,15 @@ fn difference(later: u64, earlier: u64) -> Option<u64> {
 impl Stamps {
     /// Loads the programs from the lab's object; nothing is stamped yet.
     pub fn load(object: &Path) -> Result<Self> {
-        let load = |replies: u32| LabObject::load_file(object, &[("REPLIES", replies)]);
-        let places = [0, 0, 0, 0, 1, 1, 1, 1].map(load).into_iter();
+        let load = |place| {
+            let globals = [
+                ("REPLIES", u32::from(place >= REPLIED)),
+                ("BEFORE", u32::from([ASKED, ANSWERED].contains(&place))),
+            ];
+            LabObject::load_file(object, &globals)
+        };
         Ok(Self {
-            places: places.collect::<Result<_>>()?,
+            places: (0..=ANSWERED).map(load).collect::<Result<_>>()?,
         })
     }
 
@@ -84,10 +99,10 @@ impl Stamps {
     pub fn attach_to_wire(&mut self, lab: &Lab) -> Result<()> {
         let wire = lab.host(WIRE);
         let egress = TcAttachType::Egress;
-        self.places[1].attach_xdp("truth_xdp", wire, "to-n1")?;
-        self.places[2].attach_tc("truth_tc", wire, "to-n2", egress)?;
-        self.places[5].attach_xdp("truth_xdp", wire, "to-n2")?;
-        self.places[6].attach_tc("truth_tc", wire, "to-n1", egress)
+        self.places[LINE_IN].attach_xdp("truth_xdp", wire, "to-n1")?;
+        self.places[LINE_OUT].attach_tc("truth_tc", wire, "to-n2", egress)?;
+        self.places[BACK_IN].attach_xdp("truth_xdp", wire, "to-n2")?;
+        self.places[BACK_OUT].attach_tc("truth_tc", wire, "to-n1", egress)
     }
 
     /// Stamps on the hosts. After the agents have chosen mode `tc`, so that these programs stand outside of theirs.
@@ -95,10 +110,10 @@ impl Stamps {
         let (n1, n2) = (lab.host("n1"), lab.host("n2"));
         let (near, far) = (n1.device_to("n2"), n2.device_to("n1"));
         let (ingress, egress) = (TcAttachType::Ingress, TcAttachType::Egress);
-        self.places[0].attach_tc("truth_tc", n1, near, egress)?;
-        self.places[3].attach_tc_first("truth_tc", n2, far, ingress)?;
-        self.places[4].attach_tc("truth_tc", n2, far, egress)?;
-        self.places[7].attach_tc_first("truth_tc", n1, near, ingress)
+        self.places[SENT].attach_tc("truth_tc", n1, near, egress)?;
+        self.places[ASKED].attach_tc_first("truth_tc", n2, far, ingress)?;
+        self.places[REPLIED].attach_tc("truth_tc", n2, far, egress)?;
+        self.places[ANSWERED].attach_tc_first("truth_tc", n1, near, ingress)
     }
 
     /// What the probes with these numbers did. Right for the first 2^20 of one session, if nobody else probes through the wire.
@@ -111,14 +126,14 @@ impl Stamps {
             columns.push(column.collect::<Result<Vec<_>, _>>()?);
         }
         let passage = |row: usize| Passage {
-            sent: columns[0][row],
-            line_in: columns[1][row],
-            line_out: columns[2][row],
-            asked: columns[3][row],
-            replied: columns[4][row],
-            back_in: columns[5][row],
-            back_out: columns[6][row],
-            answered: columns[7][row],
+            sent: columns[SENT][row],
+            line_in: columns[LINE_IN][row],
+            line_out: columns[LINE_OUT][row],
+            asked: columns[ASKED][row],
+            replied: columns[REPLIED][row],
+            back_in: columns[BACK_IN][row],
+            back_out: columns[BACK_OUT][row],
+            answered: columns[ANSWERED][row],
         };
         Ok((0..numbers.len()).map(passage).collect())
     }

@@ -10,7 +10,7 @@ use std::process::Command;
 use anyhow::{Context, Result};
 
 use crate::process;
-use crate::setup::{BPF_LINKER, BpfCore, DEBIAN_RUSTC};
+use crate::setup::{BPF_LINKER, BpfCore, DEBIAN_RUSTC, LLVM_STRIP};
 use crate::workspace::{self, Workspace};
 
 /// What a build leaves, by absolute path.
@@ -26,10 +26,7 @@ pub struct Built {
 /// To be followed by [`run`], because cargo knows only one place for either build.
 pub fn run_next(workspace: &Workspace) -> Result<PathBuf> {
     compile_bpf(workspace, NEXT_ABI)?;
-    let object = collect(
-        &compiled_object(workspace, "dt-datapath"),
-        workspace.bpf_object("dt-datapath-next"),
-    )?;
+    let object = collect_object(workspace, "dt-datapath", "dt-datapath-next")?;
     compile_agent(workspace, &object, NEXT_ABI)?;
     collect(&workspace.agent(), workspace.next_agent())
 }
@@ -39,10 +36,7 @@ pub fn run_next(workspace: &Workspace) -> Result<PathBuf> {
 /// To be followed by [`run`] where the plain agent is needed, for the same reason.
 pub fn run_trace(workspace: &Workspace) -> Result<PathBuf> {
     compile_bpf(workspace, TRACE)?;
-    let object = collect(
-        &compiled_object(workspace, "dt-datapath"),
-        workspace.bpf_object("dt-datapath-trace"),
-    )?;
+    let object = collect_object(workspace, "dt-datapath", "dt-datapath-trace")?;
     compile_agent(workspace, &object, TRACE)?;
     let agent = collect(&workspace.agent(), workspace.trace_agent())?;
     for file in [&object, &agent] {
@@ -57,8 +51,8 @@ pub fn run(workspace: &Workspace) -> Result<Built> {
     let built = Built {
         agent: workspace.agent(),
         console: workspace.console(),
-        datapath_object: collect_object(workspace, "dt-datapath")?,
-        lab_object: collect_object(workspace, "dt-lab")?,
+        datapath_object: collect_object(workspace, "dt-datapath", "dt-datapath")?,
+        lab_object: collect_object(workspace, "dt-lab", "dt-lab")?,
     };
     compile_agent(workspace, &built.datapath_object, &[])?;
     compile_console(workspace)?;
@@ -167,11 +161,18 @@ fn cargo_home() -> Option<PathBuf> {
     named.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cargo")))
 }
 
-fn collect_object(workspace: &Workspace, name: &str) -> Result<PathBuf> {
-    collect(
-        &compiled_object(workspace, name),
-        workspace.bpf_object(name),
-    )
+/// Without the compiler's tables, which are four fifths of it and which the agent would carry about: BTF is all that the kernel and
+/// its tools read.
+fn collect_object(workspace: &Workspace, name: &str, as_name: &str) -> Result<PathBuf> {
+    let stripped = bpf_dir(workspace).join(format!("{as_name}.stripped"));
+    process::capture(
+        Command::new(LLVM_STRIP)
+            .arg("--strip-debug")
+            .arg("-o")
+            .arg(&stripped)
+            .arg(compiled_object(workspace, name)),
+    )?;
+    collect(&stripped, workspace.bpf_object(as_name))
 }
 
 /// Where the BPF build leaves an object.

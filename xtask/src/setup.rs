@@ -20,7 +20,7 @@ use crate::process;
 use crate::workspace::{Workspace, is_root};
 
 pub use bpf_core::{BpfCore, DEBIAN_RUSTC};
-pub use cargo_tools::{BPF_LINKER, CargoTool, STAMP_SUITE};
+pub use cargo_tools::{BPF_LINKER, CargoTool, LLVM_STRIP, STAMP_SUITE};
 use go_tools::{BLACKBOX, COREDNS, GoTools, HELM, KUBERNETES, PROMETHEUS};
 pub use servers::{kafka_libs, zookeeper_class_path};
 

@@ -68,6 +68,9 @@ pub const BPF_LINKER: CargoTool = CargoTool {
     ],
 };
 
+/// Comes with the LLVM that the linker needs.
+pub const LLVM_STRIP: &str = "/usr/lib/llvm-22/bin/llvm-strip";
+
 /// The foreign STAMP sender and reflector that ours are tried against.
 pub const STAMP_SUITE: CargoTool = CargoTool {
     name: "stamp-suite",

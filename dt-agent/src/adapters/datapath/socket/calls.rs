@@ -4,14 +4,15 @@ use std::io::IoSlice;
 
 use dt_common::time::MonoNanos;
 use rustix::io::Errno;
-use rustix::net::{MMsgHdr, SendAncillaryBuffer, SendFlags, sendmmsg};
+use rustix::net::addr::SocketAddrArg;
+use rustix::net::{MMsgHdr, SendAncillaryBuffer, SendFlags, SocketAddrAny, sendmmsg};
 
 use super::classes::Classes;
 use super::flights::Flight;
 use super::open::ProbeSocket;
 use super::probes::{Probe, SendFailure, SendReport, Sent};
-use super::targets::{Entry, Targets};
-use super::template::{Head, UserStamp};
+use super::targets::Targets;
+use super::template::{Head, Template, UserStamp};
 use crate::adapters::clock::{self, ClockState};
 
 /// What one call of `send_batch` works on.
@@ -42,12 +43,13 @@ impl Batch<'_> {
         report: &mut SendReport,
     ) {
         // Sized at once: a filter does not say how much will pass, and would grow step by step, here per system call.
-        let mut entries: Vec<&Entry> = Vec::with_capacity(calls.len());
-        entries.extend(
-            calls
-                .iter()
-                .filter_map(|call| self.targets.get(self.probes[call.index].ssid)),
-        );
+        let mut to: Vec<(SocketAddrAny, Template)> = Vec::with_capacity(calls.len());
+        to.extend(calls.iter().filter_map(|call| {
+            let ssid = self.probes[call.index].ssid;
+            let target = self.targets.get(ssid)?;
+            let template = Template::new(ssid, target.tlv);
+            Some((target.address.as_any(), template))
+        }));
         let handed_over = clock::now();
         let index = calls[0].index;
         if self.probes[index].timed {
@@ -56,40 +58,42 @@ impl Batch<'_> {
                 at: handed_over,
             });
         }
-        self.fill(heads, &entries, calls, handed_over);
+        self.fill(heads, &to, calls, handed_over);
         self.register(socket, calls, handed_over);
-        let parts: Vec<_> = entries
+        let parts: Vec<_> = to
             .iter()
             .zip(heads.iter())
             .zip(calls)
-            .map(|((entry, head), call)| self.parts(entry, head, call))
+            .map(|(((_, template), head), call)| self.parts(*template, head, call))
             .collect();
-        let mut controls: Vec<_> = entries
-            .iter()
-            .map(|_| SendAncillaryBuffer::default())
-            .collect();
-        let mut messages: Vec<_> = entries
+        let mut controls: Vec<_> = to.iter().map(|_| SendAncillaryBuffer::default()).collect();
+        let mut messages: Vec<_> = to
             .iter()
             .zip(&parts)
             .zip(&mut controls)
-            .map(|((entry, parts), control)| MMsgHdr::new_with_addr(&entry.encoded, parts, control))
+            .map(|(((address, _), parts), control)| MMsgHdr::new_with_addr(address, parts, control))
             .collect();
         self.transmit(socket, calls, &mut messages, handed_over, report);
     }
 
-    fn parts<'b>(self, entry: &Entry, head: &'b Head, call: &Call) -> [IoSlice<'b>; 2]
+    fn parts<'b>(self, template: Template, head: &'b Head, call: &Call) -> [IoSlice<'b>; 2]
     where
         Self: 'b,
     {
-        let padding = self
-            .classes
-            .padding(self.probes[call.index].class, &entry.template);
-        let head = &head[..entry.template.head_len()];
+        let class = self.probes[call.index].class;
+        let padding = self.classes.padding(class, template);
+        let head = &head[..template.head_len()];
         [IoSlice::new(head), IoSlice::new(padding)]
     }
 
     /// Writes what differs from probe to probe.
-    fn fill(self, heads: &mut Vec<Head>, entries: &[&Entry], calls: &[Call], now: MonoNanos) {
+    fn fill(
+        self,
+        heads: &mut Vec<Head>,
+        to: &[(SocketAddrAny, Template)],
+        calls: &[Call],
+        now: MonoNanos,
+    ) {
         let stamp = self.clock.map(|clock| UserStamp {
             sent: clock.wall(now),
             estimate: clock.error_estimate,
@@ -97,10 +101,9 @@ impl Batch<'_> {
         });
         heads.clear();
         heads.extend(
-            entries
-                .iter()
+            to.iter()
                 .zip(calls)
-                .map(|(entry, call)| entry.template.head(self.probes[call.index].seq, stamp)),
+                .map(|((_, template), call)| template.head(self.probes[call.index].seq, stamp)),
         );
     }
 

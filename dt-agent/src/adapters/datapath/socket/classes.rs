@@ -27,7 +27,7 @@ impl Classes {
     }
 
     /// What follows the head of a probe to this target.
-    pub(super) fn padding(&self, class: u8, template: &Template) -> &[u8] {
+    pub(super) fn padding(&self, class: u8, template: Template) -> &[u8] {
         self.get(class)
             .map_or(&[], |class| class.padding.behind(template))
     }

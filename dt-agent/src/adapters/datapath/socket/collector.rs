@@ -191,14 +191,14 @@ fn judge(targets: &Targets, bytes: &[u8], from: SocketAddr) -> Result<Reply, Ref
         ssid => Some(ssid),
     };
     let known = ssid.and_then(|ssid| Some((ssid, targets.get(ssid)?)));
-    let Some((ssid, entry)) = known else {
+    let Some((ssid, target)) = known else {
         return Err(|c| &c.unknown_session);
     };
-    if key(entry.target.address) != key(from) {
+    if key(target.address) != key(from) {
         return Err(|c| &c.wrong_peer);
     }
     let tlv = DtTlv::first_of(rest).copied();
-    if let (Some(tlv), Some((epoch, _))) = (&tlv, entry.target.tlv)
+    if let (Some(tlv), Some((epoch, _))) = (&tlv, target.tlv)
         && tlv.sender_epoch.get() != epoch
     {
         return Err(|c| &c.wrong_epoch);

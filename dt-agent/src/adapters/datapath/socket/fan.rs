@@ -17,7 +17,8 @@ use super::SocketOptions;
 use super::classes::Classes;
 use super::open::{OpenError, ProbeSocket, UdpOptions, open_udp, set_dscp};
 use super::probes::{Probe, SendFailure, SendReport};
-use super::targets::{Entry, Targets};
+use super::targets::{Target, Targets};
+use super::template::Template;
 use crate::adapters::clock;
 use crate::adapters::datapath::ebpf::FanMaps;
 use crate::engine::sender::Sender;
@@ -94,8 +95,8 @@ impl Fan {
         for local in 0..self.sockets.len() {
             chosen.clear();
             let suits = |(index, probe): (usize, &Probe)| {
-                let entry = batch.targets.get(probe.ssid).filter(|_| !probe.by_socket)?;
-                let suits = entry.target.local == local && batch.is_smallest_of_ours(probe, entry);
+                let target = batch.targets.get(probe.ssid).filter(|_| !probe.by_socket)?;
+                let suits = target.local == local && batch.is_smallest_of_ours(probe, target);
                 let class = batch.classes.get(probe.class).filter(|_| suits)?;
                 Some((class.dscp, index))
             };
@@ -126,10 +127,10 @@ impl Fan {
         let mut towards = None;
         for (_, index) in part {
             let probe = &batch.probes[*index];
-            let Some((entry, order)) = batch.order(probe, local) else {
+            let Some((target, order)) = batch.order(probe, local) else {
                 return false;
             };
-            towards.get_or_insert(entry.target.address);
+            towards.get_or_insert(target.address);
             self.packet.extend_from_slice(order.as_bytes());
         }
         let dscp = part.first().map_or(0, |(dscp, _)| *dscp);
@@ -224,15 +225,15 @@ pub(super) struct Batch<'a> {
 
 impl<'a> Batch<'a> {
     /// Whether it goes to one of our reflectors and nothing follows the head, which is what the programs make.
-    fn is_smallest_of_ours(self, probe: &Probe, entry: &Entry) -> bool {
-        let template = &entry.template;
+    fn is_smallest_of_ours(self, probe: &Probe, target: &Target) -> bool {
+        let template = Template::new(probe.ssid, target.tlv);
         template.is_ours() && self.classes.padding(probe.class, template).is_empty()
     }
 
     /// A probe as the programs want it told; none for one that they cannot make.
-    fn order(self, probe: &Probe, local: usize) -> Option<(&'a Entry, FanOrder)> {
-        let entry = self.targets.get(probe.ssid)?;
-        let (sender_epoch, flags) = entry.target.tlv?;
+    fn order(self, probe: &Probe, local: usize) -> Option<(&'a Target, FanOrder)> {
+        let target = self.targets.get(probe.ssid)?;
+        let (sender_epoch, flags) = target.tlv?;
         let slot = usize::from(probe.slot);
         let socket = self.sockets.get(local * self.ports + slot)?;
         let order = FanOrder {
@@ -243,7 +244,7 @@ impl<'a> Batch<'a> {
             flags,
             pad: [0; 3],
         };
-        (slot < self.ports).then_some((entry, order))
+        (slot < self.ports).then_some((target, order))
     }
 }
 

@@ -322,7 +322,7 @@ impl ProbeSockets {
             }
             let socket = targets
                 .get(probe.ssid)
-                .and_then(|entry| self.index(entry.target.local, probe.slot));
+                .and_then(|target| self.index(target.local, probe.slot));
             match socket.zip(self.classes.get(probe.class)) {
                 Some((socket, class)) => self.order.push(Call {
                     socket,

@@ -3,10 +3,6 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 
-use rustix::net::{SocketAddrAny, addr::SocketAddrArg};
-
-use super::template::Template;
-
 /// Somebody to probe.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Target {
@@ -36,34 +32,16 @@ pub enum TargetError {
     },
 }
 
-/// A target, ready to be sent to.
-#[derive(Clone, Debug)]
-pub(super) struct Entry {
-    pub target: Target,
-    pub encoded: SocketAddrAny,
-    pub template: Template,
-}
-
-impl Entry {
-    pub(super) fn new(ssid: u16, target: Target) -> Self {
-        Self {
-            encoded: target.address.as_any(),
-            template: Template::new(ssid, target.tlv),
-            target,
-        }
-    }
-}
-
 /// All targets. At most one for each SSID, so bounded.
 #[derive(Debug, Default)]
 pub(super) struct Targets {
-    by_ssid: Vec<Option<Box<Entry>>>,
+    by_ssid: Vec<Option<Box<Target>>>,
     /// For reflectors that know only RFC 8762 and return no SSID.
     by_address: HashMap<(IpAddr, u16), u16>,
 }
 
 impl Targets {
-    pub(super) fn get(&self, ssid: u16) -> Option<&Entry> {
+    pub(super) fn get(&self, ssid: u16) -> Option<&Target> {
         self.by_ssid.get(usize::from(ssid))?.as_deref()
     }
 
@@ -73,16 +51,16 @@ impl Targets {
         if self.by_ssid.len() <= index {
             self.by_ssid.resize_with(index + 1, || None);
         }
-        self.by_ssid[index] = Some(Box::new(Entry::new(ssid, target)));
+        self.by_ssid[index] = Some(Box::new(target));
         self.by_address.insert(key(target.address), ssid);
     }
 
     pub(super) fn remove(&mut self, ssid: u16) {
         let slot = self.by_ssid.get_mut(usize::from(ssid));
-        let Some(entry) = slot.and_then(Option::take) else {
+        let Some(target) = slot.and_then(Option::take) else {
             return;
         };
-        let key = key(entry.target.address);
+        let key = key(target.address);
         if self.by_address.get(&key) == Some(&ssid) {
             self.by_address.remove(&key);
         }

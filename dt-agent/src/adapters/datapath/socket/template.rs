@@ -1,12 +1,11 @@
-//! The bytes of a probe: its head is written once for a target and patched for each probe, what follows is the same for all
-//! probes of a size.
+//! The bytes of a probe: its head is its own, what follows is the same for all probes of a size.
 
 use dt_common::time::{ErrorEstimate, NtpTime};
 use dt_common::wire::{
     BASE_LEN, DtTlv, EXTRA_PADDING, PROBE_LEN, SenderPacket, TlvFlags, TlvHeader,
 };
+use zerocopy::IntoBytes;
 use zerocopy::network_endian::{U16, U32, U64};
-use zerocopy::{FromBytes, IntoBytes};
 
 /// The bytes of one probe that differ from probe to probe, and those before them.
 pub(super) type Head = [u8; PROBE_LEN];
@@ -19,56 +18,46 @@ pub(super) struct UserStamp {
     pub generation: u16,
 }
 
-/// The head of all probes to one target.
-#[derive(Clone, Debug)]
+/// What the heads of all probes to one target have in common. Not their bytes: an agent has thousands of targets.
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Template {
-    head: Head,
-    is_ours: bool,
+    ssid: u16,
+    tlv: Option<(u32, u8)>,
 }
 
 impl Template {
     /// `tlv` has the sender's epoch and flags for our own reflectors; without it the probe is plain RFC 8762.
-    pub(super) fn new(ssid: u16, tlv: Option<(u32, u8)>) -> Self {
-        let mut head = [0; PROBE_LEN];
-        let base = SenderPacket {
-            ssid: U16::new(ssid),
-            ..SenderPacket::default()
-        };
-        head[..BASE_LEN].copy_from_slice(base.as_bytes());
-        if let Some((sender_epoch, flags)) = tlv {
-            let tlv = DtTlv::request(sender_epoch, flags);
-            head[BASE_LEN..].copy_from_slice(tlv.as_bytes());
-        }
-        Self {
-            head,
-            is_ours: tlv.is_some(),
-        }
+    pub(super) const fn new(ssid: u16, tlv: Option<(u32, u8)>) -> Self {
+        Self { ssid, tlv }
     }
 
     /// The head of the probe with this sequence number.
     pub(super) fn head(&self, seq: u32, stamp: Option<UserStamp>) -> Head {
-        let mut head = self.head;
-        if let Ok((base, tlv)) = SenderPacket::mut_from_prefix(&mut head) {
-            base.seq = U32::new(seq);
-            if let Some(stamp) = stamp {
-                base.timestamp = U64::new(stamp.sent.0);
-                base.error_estimate = U16::new(stamp.estimate.0);
-                if let (true, Ok((tlv, _))) = (self.is_ours, DtTlv::mut_from_prefix(tlv)) {
-                    tlv.sender_generation = U16::new(stamp.generation);
-                }
-            }
+        let mut head = [0; PROBE_LEN];
+        let base = SenderPacket {
+            seq: U32::new(seq),
+            ssid: U16::new(self.ssid),
+            timestamp: U64::new(stamp.map_or(0, |stamp| stamp.sent.0)),
+            error_estimate: U16::new(stamp.map_or(0, |stamp| stamp.estimate.0)),
+            ..SenderPacket::default()
+        };
+        head[..BASE_LEN].copy_from_slice(base.as_bytes());
+        if let Some((sender_epoch, flags)) = self.tlv {
+            let mut tlv = DtTlv::request(sender_epoch, flags);
+            tlv.sender_generation = U16::new(stamp.map_or(0, |stamp| stamp.generation));
+            head[BASE_LEN..].copy_from_slice(tlv.as_bytes());
         }
         head
     }
 
     /// Bytes of the head that are sent.
     pub(super) const fn head_len(&self) -> usize {
-        head_len(self.is_ours)
+        head_len(self.is_ours())
     }
 
     /// Whether it is a probe to one of our reflectors.
     pub(super) const fn is_ours(&self) -> bool {
-        self.is_ours
+        self.tlv.is_some()
     }
 }
 
@@ -91,8 +80,8 @@ impl Padding {
     }
 
     /// What follows this head.
-    pub(super) fn behind(&self, template: &Template) -> &[u8] {
-        if template.is_ours {
+    pub(super) fn behind(&self, template: Template) -> &[u8] {
+        if template.is_ours() {
             &self.ours
         } else {
             &self.foreign
@@ -132,7 +121,7 @@ mod tests {
     fn sized(template: &Template, size: u16, seq: u32, stamp: Option<UserStamp>) -> Vec<u8> {
         let head = template.head(seq, stamp);
         let padding = Padding::new(size);
-        [&head[..template.head_len()], padding.behind(template)].concat()
+        [&head[..template.head_len()], padding.behind(*template)].concat()
     }
 
     #[test]
