@@ -37,9 +37,10 @@ const TTL: u8 = 255;
 const UDP_DATAGRAM: usize = UDP_LEN + PROBE_LEN;
 const ORDER: usize = size_of::<FanOrder>();
 
-/// Remembers how this ordinary probe leaves, if nothing on this host changed where it goes.
+/// Remembers how this ordinary probe leaves, if nothing on this host changed where it goes. When it was is the caller's to say
+/// ([`Learned::at`]), whose clock is to be read last.
 #[inline(always)]
-pub fn learn<F: Frame>(frame: &F, datagram: &Datagram, ssid: u16, now: u64) -> Option<()> {
+pub fn learn<F: Frame>(frame: &F, datagram: &Datagram, ssid: u16) -> Option<Learned> {
     // A tag would have to be put on what is made here, too.
     if datagram.l3 != ETHERNET_LEN || frame.is_tagged() {
         return None;
@@ -64,8 +65,18 @@ pub fn learn<F: Frame>(frame: &F, datagram: &Datagram, ssid: u16, now: u64) -> O
         read32(&ethernet[1]),
         read32(&ethernet[2]),
     ];
-    hop.learned_ns = now;
-    Some(())
+    Some(Learned(hop))
+}
+
+/// A way that was just learned.
+pub struct Learned(*mut Hop);
+
+impl Learned {
+    #[inline(always)]
+    pub fn at(&self, now: u64) {
+        // SAFETY: a live map value, see `learn`.
+        unsafe { (*self.0).learned_ns = now };
+    }
 }
 
 /// IP version of a marked packet that lists probes; none for one that is a probe.

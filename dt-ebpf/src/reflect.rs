@@ -281,16 +281,22 @@ fn answer<F: Frame>(
     {
         return;
     }
+    // Everything is summed but T3, so that hardly anything is left to do after it.
+    let unsealed = sums.and_then(|sums| {
+        let new = resum(frame, datagram, request, &sums, retagged)?;
+        Some((sums, new))
+    });
     let sent = received.plus_subsecond(clock::now().wrapping_sub(received_ns));
+    let sent = sent.0.to_be();
     if let Some(reply) = frame.at_mut::<ReflectorPacket>(request.stamp) {
-        write64(&mut reply.timestamp, sent.0.to_be());
+        write64(&mut reply.timestamp, sent);
     }
-    if let Some(sums) = sums {
-        repair(frame, datagram, request, &sums, retagged);
+    if let Some((old, new)) = unsealed {
+        seal(frame, datagram, &old, new.0 + sum::halves(sent), new.1);
     }
 }
 
-/// Writes all but T3.
+/// Writes all but T3, in whose place are zeros.
 #[inline(always)]
 fn write_base<F: Frame>(
     frame: &mut F,
@@ -305,6 +311,7 @@ fn write_base<F: Frame>(
     if let Some(seq) = seq {
         write32(&mut reply.seq, seq.to_be());
     }
+    write64(&mut reply.timestamp, 0);
     write16(&mut reply.error_estimate, estimate.0.to_be());
     write64(&mut reply.receive_timestamp, received.0.to_be());
     write32(&mut reply.sender_seq, fields.seq);
@@ -439,34 +446,34 @@ fn turn_ipv4<F: Frame>(frame: &mut F, datagram: &Datagram) {
     write16(&mut ip.checksum, checksum.to_be());
 }
 
-/// Makes the UDP checksum true again.
+/// Sums of the head and of the tail as they are now, the checksum left out where it is not the kernel's to repair.
 #[inline(always)]
-fn repair<F: Frame>(
+fn resum<F: Frame>(
     frame: &mut F,
     datagram: &Datagram,
     request: &Request,
     sums: &Sums,
     retagged: bool,
-) {
-    if !F::KERNEL_CHECKSUM
-        && let Some(udp) = frame.at_mut::<Udp>(datagram.l4)
-    {
-        udp.checksum = [0; 2];
+) -> Option<(u64, u64)> {
+    if !F::KERNEL_CHECKSUM {
+        frame.at_mut::<Udp>(datagram.l4)?.checksum = [0; 2];
     }
-    let Some((head, head_len)) = sum::head(frame, datagram, request.ours) else {
-        return;
+    let (head, head_len) = sum::head(frame, datagram, request.ours)?;
+    let tail = if retagged && datagram.udp_len as usize > head_len {
+        sum::tail(frame, datagram, head_len)?
+    } else {
+        sums.tail
     };
-    let mut tail = sums.tail;
-    if retagged
-        && datagram.udp_len as usize > head_len
-        && let Some(new) = sum::tail(frame, datagram, head_len)
-    {
-        tail = new;
-    }
+    Some((head, tail))
+}
+
+/// Makes the UDP checksum true again.
+#[inline(always)]
+fn seal<F: Frame>(frame: &mut F, datagram: &Datagram, old: &Sums, head: u64, tail: u64) {
     if F::KERNEL_CHECKSUM {
-        let difference = sum::difference(head + tail, sums.head + sums.tail);
+        let difference = sum::difference(head + tail, old.head + old.tail);
         frame.repair_checksum(datagram.l4 + 6, difference);
     } else if let Some(udp) = frame.at_mut::<Udp>(datagram.l4) {
-        udp.checksum = sum::finish(head, tail, sums.pseudo).to_ne_bytes();
+        udp.checksum = sum::finish(head, tail, old.pseudo).to_ne_bytes();
     }
 }

@@ -64,17 +64,22 @@ fn write<F: Frame>(
     sums: Option<Sums>,
 ) -> Option<()> {
     let stamp = datagram.l4 + UDP_LEN;
+    let (is_ordinary, ssid) = {
+        let packet = frame.at::<SenderPacket>(stamp)?;
+        (read64(&packet.timestamp) == 0, be16(&packet.ssid))
+    };
+    let learned = if is_ordinary {
+        fan::learn(frame, datagram, ssid)
+    } else {
+        None
+    };
     let now = clock::now();
     if now >= config.lease_until_ns {
         maps::count(Reason::UnstampedLease);
         return finish(frame, datagram, sums, 0);
     }
-    let (is_ordinary, ssid) = {
-        let packet = frame.at::<SenderPacket>(stamp)?;
-        (read64(&packet.timestamp) == 0, be16(&packet.ssid))
-    };
-    if is_ordinary {
-        fan::learn(frame, datagram, ssid, now);
+    if let Some(learned) = learned {
+        learned.at(now);
     }
     let mut difference = 0;
     if datagram.udp_len as usize >= PROBE_HEAD {
