@@ -41,7 +41,7 @@ LABEL org.opencontainers.image.title="distributed-trace" \
       org.opencontainers.image.licenses="MIT OR Apache-2.0" \
       org.opencontainers.image.revision="${DT_COMMIT}"
 # As in packaging/debian/dt-agent.service.
-ENV MALLOC_TRIM_THRESHOLD_=131072
+ENV MALLOC_ARENA_MAX=1 MALLOC_TRIM_THRESHOLD_=131072
 # Identity, spool and, without Kafka, the feed.
 VOLUME /var/lib/distributed-trace
 ENTRYPOINT ["dt-agent"]
