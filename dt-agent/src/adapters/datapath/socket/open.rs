@@ -152,6 +152,10 @@ impl AsFd for ProbeSocket {
 
 /// Options in which the sockets of probes and of the reflector differ.
 #[derive(Clone, Copy, Debug, Default)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is an option of the socket on its own"
+)]
 pub(super) struct UdpOptions {
     /// Differentiated services code point, 0 to 63.
     pub dscp: u8,
